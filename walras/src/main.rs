@@ -1,0 +1,2 @@
+//! Walras.
+fn main() {}
