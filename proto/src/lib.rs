@@ -1,1 +1,23 @@
-//! Walras.
+//! The vocabulary of Walras: what services, storefronts, hypervisors and workers say to one another.
+//!
+//! This crate may not see a clock, a socket, a file, a thread or a random number. It holds typed ids
+//! ([`id`]), exact money ([`money`]), time ([`time`]), the subjects of the bus ([`subject`]), what travels on
+//! them ([`envelope`]), the market's commands, events and answers ([`market`]), and the contract every
+//! deciding part of the system fulfils ([`machine`]).
+
+pub mod decode;
+pub mod envelope;
+pub mod id;
+pub mod machine;
+pub mod market;
+pub mod money;
+pub mod subject;
+pub mod time;
+
+pub use id::{
+    BidId, ClassName, ClusterId, CommandId, MarketId, PoolId, PrincipalId, RegionName, SourceId, StreamName,
+    TenantId,
+};
+pub use machine::{Machine, Publication, Role, Sender, StateHash};
+pub use money::{Charge, Price};
+pub use time::Timestamp;

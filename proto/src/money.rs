@@ -1,0 +1,252 @@
+//! Exact money. Prices are whole micro-dollars per hour, charges whole nano-dollars; `rust_decimal` stands at
+//! the edges only, and no amount is ever a floating-point number or a JSON number.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+
+use rust_decimal::Decimal;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::id::shorten;
+
+/// Decimals a price may have: micro-dollars.
+const PRICE_DECIMALS: u32 = 6;
+/// Decimals that are always written, because ladders step in $0.001.
+const DECIMALS_SHOWN_MIN: usize = 3;
+/// Digits before the point: a price stays below a thousand million dollars per hour, so that a price times
+/// 10,000 units times a century of microseconds fits an `i128` many times over.
+const WHOLE_DIGITS_MAX: usize = 9;
+
+/// Why a text is no price.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MoneyError {
+    /// Not digits with at most six decimals.
+    #[error(
+        "a price is digits with at most six decimals and nothing else, such as \"0.031\"; this is {text:?}"
+    )]
+    Malformed {
+        /// The text, shortened.
+        text: String,
+    },
+    /// More than nine digits before the point.
+    #[error("a price has at most nine digits before the point; this is {text:?}")]
+    TooLarge {
+        /// The text, shortened.
+        text: String,
+    },
+}
+
+/// A price, limit or reserve, in micro-dollars per hour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Price(u64);
+
+impl Price {
+    /// The largest price: $999,999,999.999999 per hour.
+    pub const MAX: Self = Self(999_999_999_999_999);
+    /// Nothing.
+    pub const ZERO: Self = Self(0);
+
+    /// A price of so many micro-dollars per hour; `None` above [`Price::MAX`].
+    pub const fn from_micros(micros: u64) -> Option<Self> {
+        if micros <= Self::MAX.0 { Some(Self(micros)) } else { None }
+    }
+
+    /// A price of so many micro-dollars per hour, for constants and for sums known to be in range.
+    pub const fn micros_or_max(micros: u64) -> Self {
+        if micros <= Self::MAX.0 { Self(micros) } else { Self::MAX }
+    }
+
+    /// The price in micro-dollars per hour.
+    pub const fn micros(self) -> u64 {
+        self.0
+    }
+
+    /// Writes an amount of micro-dollars as prices are written.
+    pub fn text_of_micros(micros: u128) -> String {
+        let mut decimals = format!("{:06}", micros % 1_000_000);
+        while decimals.len() > DECIMALS_SHOWN_MIN && decimals.ends_with('0') {
+            decimals.pop();
+        }
+        format!("{}.{decimals}", micros / 1_000_000)
+    }
+}
+
+impl FromStr for Price {
+    type Err = MoneyError;
+
+    fn from_str(text: &str) -> Result<Self, MoneyError> {
+        let malformed = || MoneyError::Malformed { text: shorten(text) };
+        let (whole, decimals) = match text.split_once('.') {
+            Some((whole, decimals)) if !decimals.is_empty() => (whole, decimals),
+            Some(_) => return Err(malformed()),
+            None => (text, ""),
+        };
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        if whole.is_empty() || !digits(whole) || !digits(decimals) || decimals.len() > PRICE_DECIMALS as usize
+        {
+            return Err(malformed());
+        }
+        if whole.len() > WHOLE_DIGITS_MAX {
+            return Err(MoneyError::TooLarge { text: shorten(text) });
+        }
+        let fold = |part: &str| part.bytes().fold(0_u64, |sum, byte| sum * 10 + u64::from(byte - b'0'));
+        let scale = 10_u64.pow(PRICE_DECIMALS - decimals.len() as u32);
+        Ok(Self(fold(whole) * 1_000_000 + fold(decimals) * scale))
+    }
+}
+
+impl fmt::Display for Price {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&Self::text_of_micros(u128::from(self.0)))
+    }
+}
+
+impl From<Price> for Decimal {
+    fn from(price: Price) -> Self {
+        Decimal::from_i128_with_scale(i128::from(price.0), PRICE_DECIMALS)
+    }
+}
+
+impl TryFrom<Decimal> for Price {
+    type Error = MoneyError;
+
+    /// Exact: a value with more than six decimals is refused, not rounded.
+    fn try_from(value: Decimal) -> Result<Self, MoneyError> {
+        value.normalize().to_string().parse()
+    }
+}
+
+impl Serialize for Price {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+struct PriceVisitor;
+
+impl de::Visitor<'_> for PriceVisitor {
+    type Value = Price;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("a price as text, such as \"0.031\"")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Price, E> {
+        text.parse().map_err(E::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Price {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_str(PriceVisitor)
+    }
+}
+
+impl JsonSchema for Price {
+    fn schema_name() -> Cow<'static, str> {
+        "Price".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^[0-9]{1,9}(\\.[0-9]{1,6})?$",
+            "description": "US dollars per hour: digits with at most six decimals, never a JSON number."
+        })
+    }
+}
+
+/// An amount owed, in nano-dollars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Charge(i128);
+
+impl Charge {
+    /// An amount of so many nano-dollars.
+    pub const fn from_nanos(nanos: i128) -> Self {
+        Self(nanos)
+    }
+
+    /// The amount in nano-dollars.
+    pub const fn nanos(self) -> i128 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn prices_are_written_with_at_least_three_decimals() {
+        for (text, written) in [
+            ("0.031", "0.031"),
+            ("0.03", "0.030"),
+            ("0", "0.000"),
+            ("12", "12.000"),
+            ("1.5", "1.500"),
+            ("0.000001", "0.000001"),
+            ("0.123450", "0.12345"),
+            ("999999999.999999", "999999999.999999"),
+        ] {
+            assert_eq!(text.parse::<Price>().unwrap().to_string(), written);
+        }
+    }
+
+    #[test]
+    fn anything_but_digits_with_six_decimals_is_refused() {
+        for bad in [
+            "",
+            ".",
+            "1.",
+            ".1",
+            "-1",
+            "+1",
+            "1e5",
+            "1E5",
+            "1_000",
+            "1,000",
+            " 1",
+            "1 ",
+            "0.1234567",
+            "0x1",
+            "NaN",
+            "inf",
+            "1.2.3",
+            "１",
+            "1000000000",
+            "9223372036854775808",
+            "0.-1",
+        ] {
+            assert!(bad.parse::<Price>().is_err(), "{bad:?}");
+        }
+        for bad in ["0.1", "1", "-1", "1e5", "null", "true", "[]"] {
+            assert!(serde_json::from_str::<Price>(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn text_and_price_are_one_to_one(micros in 0..=Price::MAX.micros()) {
+            let price = Price::from_micros(micros).unwrap();
+            prop_assert_eq!(price.to_string().parse::<Price>().unwrap(), price);
+            prop_assert_eq!(Price::try_from(Decimal::from(price)).unwrap(), price);
+            let json = serde_json::to_string(&price).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Price>(&json).unwrap(), price);
+        }
+
+        #[test]
+        fn no_text_makes_the_codec_panic(text in "\\PC{0,24}") {
+            let _ = text.parse::<Price>();
+        }
+
+        #[test]
+        fn the_codec_agrees_with_rust_decimal(text in "[0-9]{1,9}(\\.[0-9]{1,6})?") {
+            let exact: Decimal = text.parse().unwrap();
+            prop_assert_eq!(Decimal::from(text.parse::<Price>().unwrap()), exact);
+        }
+    }
+}
