@@ -2,8 +2,8 @@
 //!
 //! This crate may not see a clock, a socket, a file, a thread or a random number. It holds typed ids
 //! ([`id`]), exact money ([`money`]), time ([`time`]), the subjects of the bus ([`subject`]), what travels on
-//! them ([`envelope`]), the market's commands, events and answers ([`market`]), and the contract every
-//! deciding part of the system fulfils ([`machine`]).
+//! them ([`envelope`]) and its description for others ([`schema`]), the market's commands, events and answers
+//! ([`market`]), and the contract every deciding part of the system fulfils ([`machine`]).
 
 pub mod decode;
 pub mod envelope;
@@ -11,6 +11,7 @@ pub mod id;
 pub mod machine;
 pub mod market;
 pub mod money;
+pub mod schema;
 pub mod subject;
 pub mod time;
 

@@ -1,0 +1,161 @@
+//! The `AsyncAPI` document: which message travels on which subject, and who sends and reads it.
+
+use serde_json::{Map, Value, json};
+
+use crate::envelope::{COMMANDS_MAX, MESSAGE_BYTES_MAX};
+use crate::id::ID_BYTES_MAX;
+use crate::machine::Role;
+use crate::subject::ROOT;
+
+/// Who does what on which channel with which messages. `true`: the party sends, `false`: it reads.
+const OPERATIONS: [(Role, bool, &str, &[&str], &str); 12] = [
+    (Role::Storefront, true, "command", &["command", "commands"], "Bids for the tenants it is trusted for."),
+    (Role::Storefront, false, "answer", &["answers"], "Answers, awards and notices of the bids it placed."),
+    (
+        Role::Gateway,
+        true,
+        "command",
+        &["command", "commands"],
+        "Bids of tenants whose tokens it has checked.",
+    ),
+    (Role::Gateway, false, "answer", &["answers"], "Answers, awards and notices of the bids it placed."),
+    (Role::Gateway, false, "event", &["events"], "Everything, to answer readers from its own view."),
+    (Role::Hypervisor, true, "command", &["command", "commands"], "What servers it has (`SupplyOffered`)."),
+    (Role::Hypervisor, false, "answer", &["answers"], "Answers to what it offered."),
+    (
+        Role::Operator,
+        true,
+        "command",
+        &["command", "commands"],
+        "Markets, rules, trust; anything a storefront may.",
+    ),
+    (Role::Operator, false, "answer", &["answers"], "Answers to what it asked."),
+    (Role::Service, true, "event", &["events"], "The owner of a stream says what it decided."),
+    (Role::Service, true, "answer", &["answers"], "The owner of a stream answers each sender."),
+    (Role::Service, true, "price", &["report"], "The owner of an exchange reports each changed market."),
+];
+
+/// The document, as JSON.
+pub(super) fn document() -> Value {
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Walras",
+            "version": "1.0.0",
+            "description": "What travels on the bus of a Walras installation. A storefront, hypervisor or adapter in any \
+                language needs nothing but this document and a NATS client.",
+            "license": { "name": "Apache-2.0", "url": "https://www.apache.org/licenses/LICENSE-2.0" },
+        },
+        "defaultContentType": "application/json",
+        "channels": channels(),
+        "operations": operations(),
+        "components": { "messages": messages() },
+    })
+}
+
+fn channels() -> Value {
+    let stream = id("The machine's stream: for the market, the exchange.");
+    let machine = json!({ "description": "The machine that decides.", "enum": ["market"] });
+    let role = json!({
+        "description": "What the sender is; the broker's permissions fix it.",
+        "enum": Role::ALL.map(Role::token),
+    });
+    let sender = id("Who sends; the broker's permissions fix it.");
+    json!({
+        "command": {
+            "address": format!("{ROOT}.command.{{machine}}.{{stream}}.{{role}}.{{principal}}"),
+            "description": format!(
+                "What a machine is asked: one command, or an envelope of up to {COMMANDS_MAX} commands and \
+                 {MESSAGE_BYTES_MAX} bytes. Every command is answered on the answer channel exactly once in effect \
+                 and as often as it is sent."
+            ),
+            "parameters": { "machine": &machine, "stream": &stream, "role": role, "principal": &sender },
+            "messages": references(&["command", "commands"]),
+        },
+        "event": {
+            "address": format!("{ROOT}.event.{{machine}}.{{stream}}"),
+            "description": "Whole batches of what a machine decided, without gaps. For services only: they carry every \
+                tenant's facts.",
+            "parameters": { "machine": machine, "stream": stream },
+            "messages": references(&["events"]),
+        },
+        "answer": {
+            "address": format!("{ROOT}.answer.{{principal}}"),
+            "description": "What concerns one sender of commands.",
+            "parameters": { "principal": id("Who is answered.") },
+            "messages": references(&["answers"]),
+        },
+        "price": {
+            "address": format!("{ROOT}.price.{{exchange}}.{{region}}.{{class}}"),
+            "description": "A market's public figures, each time they change. Not stored: the next replaces the last.",
+            "parameters": {
+                "exchange": id("The exchange."),
+                "region": id("The market's region."),
+                "class": id("The market's server class. It may hold dots, and so be several tokens of the subject."),
+            },
+            "messages": references(&["report"]),
+        },
+    })
+}
+
+/// A channel's parameter that is an id.
+fn id(description: &str) -> Value {
+    json!({ "description": format!("{description} At most {ID_BYTES_MAX} letters, digits, - and _.") })
+}
+
+fn references(messages: &[&str]) -> Value {
+    let one = |name: &&str| ((*name).to_owned(), json!({ "$ref": format!("#/components/messages/{name}") }));
+    Value::Object(messages.iter().map(one).collect())
+}
+
+fn operations() -> Value {
+    let mut operations = Map::new();
+    for (role, sends, channel, messages, summary) in OPERATIONS {
+        let on_channel = |name: &&str| json!({ "$ref": format!("#/channels/{channel}/messages/{name}") });
+        let mut operation = json!({
+            "action": if sends { "send" } else { "receive" },
+            "channel": { "$ref": format!("#/channels/{channel}") },
+            "messages": messages.iter().map(on_channel).collect::<Vec<_>>(),
+            "summary": summary,
+            "tags": [{ "name": role.token() }],
+        });
+        if sends && channel == "command" {
+            operation["reply"] = json!({ "channel": { "$ref": "#/channels/answer" } });
+        }
+        let verb = if sends { "sends" } else { "reads" };
+        operations.insert(format!("{}-{verb}-{channel}", role.token()), operation);
+    }
+    let mut observer = json!({
+        "action": "receive",
+        "channel": { "$ref": "#/channels/price" },
+        "messages": [{ "$ref": "#/channels/price/messages/report" }],
+        "summary": "Prices are public: every role may read them.",
+    });
+    observer["tags"] = Role::ALL.map(|role| json!({ "name": role.token() })).into();
+    operations.insert("all-read-price".to_owned(), observer);
+    Value::Object(operations)
+}
+
+fn messages() -> Value {
+    let message = |file: &str, kind: &str, title: &str, summary: &str| {
+        json!({
+            "name": kind,
+            "title": title,
+            "summary": summary,
+            "contentType": "application/json",
+            "payload": { "$ref": format!("./{file}") },
+        })
+    };
+    json!({
+        "command": message("market-command.schema.json", "command", "One command",
+            "Something asked of the market, with an id chosen by the sender. Unknown fields are refused."),
+        "commands": message("market-commands.schema.json", "commands", "An envelope of commands",
+            "Commands sent together; each is decided and answered for itself."),
+        "events": message("market-events.schema.json", "events", "A batch of events",
+            "What one turn of the market decided. Readers tolerate fields they do not know."),
+        "answers": message("market-answers.schema.json", "answers", "Answers",
+            "What one turn of the market means for one principal. Readers tolerate fields they do not know."),
+        "report": message("market-report.schema.json", "report", "Public figures",
+            "Price, lowest winning bid, reserve, supply and demand of one market."),
+    })
+}
