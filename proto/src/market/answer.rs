@@ -87,7 +87,7 @@ pub struct Noticed {
     pub market: MarketId,
     /// The leases that leave.
     pub leases: LeaseSpan,
-    /// In which round.
+    /// In which round; for the tenant's own exit, after which.
     pub round: RoundNumber,
     /// When their servers are gone.
     pub gone_at: Timestamp,
@@ -98,6 +98,23 @@ pub struct Noticed {
     /// The least limit that would have kept them, if a limit could have.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_by: Option<Price>,
+}
+
+/// Units that wait for a server get it later than they were told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Delayed {
+    /// Whose bid.
+    pub tenant: TenantId,
+    /// Which bid.
+    pub bid: BidId,
+    /// Where.
+    pub market: MarketId,
+    /// The leases that wait.
+    pub leases: LeaseSpan,
+    /// In which round.
+    pub round: RoundNumber,
+    /// When a server will be there at the latest.
+    pub available_by: Timestamp,
 }
 
 /// Units need not leave after all.
@@ -153,6 +170,8 @@ pub enum Answer {
     NoticeGiven(Noticed),
     /// Units need not leave after all.
     NoticeWithdrawn(Withdrawn),
+    /// Units that wait for a server get it later than they were told.
+    Delayed(Delayed),
     /// Leases are over.
     Released(Released),
     /// A bid's time is over.

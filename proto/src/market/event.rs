@@ -216,7 +216,7 @@ pub enum MarketEvent {
         market: MarketNumber,
         /// The leases that leave.
         leases: LeaseSpan,
-        /// In which round.
+        /// In which round; for the tenant's own exit, after which.
         round: RoundNumber,
         /// When their servers are gone.
         gone_at: Timestamp,
@@ -236,6 +236,20 @@ pub enum MarketEvent {
         leases: LeaseSpan,
         /// In which round.
         round: RoundNumber,
+    },
+    /// Units that wait for a server get it later than they were told: a unit whose server they were promised stays
+    /// after all, or servers went away.
+    UnitsDelayed {
+        /// Which bid.
+        number: BidNumber,
+        /// Where.
+        market: MarketNumber,
+        /// The leases that wait.
+        leases: LeaseSpan,
+        /// In which round.
+        round: RoundNumber,
+        /// When a server will be there at the latest.
+        available_by: Timestamp,
     },
     /// Leases are over, their servers free.
     UnitsReleased {

@@ -5,7 +5,9 @@ mod command;
 mod event;
 mod terms;
 
-pub use answer::{Accepted, Answer, Awarded, BidState, Expired, MarketReport, Noticed, Released, Withdrawn};
+pub use answer::{
+    Accepted, Answer, Awarded, BidState, Delayed, Expired, MarketReport, Noticed, Released, Withdrawn,
+};
 pub use command::{
     AcknowledgeNotice, AdoptRules, AdoptTrust, AmendBid, CancelBid, DefineMarket, MarketCommand, PlaceBid,
     SupplyOffered, Trust,
