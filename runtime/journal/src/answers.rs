@@ -1,0 +1,239 @@
+//! The index of old answers: where the answer to a command id stands, for ids too old to be kept in memory.
+//!
+//! It is derived from the rows and built off the hot path, so it may lag; `answers_through` says how far it is.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::LazyLock;
+
+use sqlx::{AssertSqlSafe, Connection, Row as _};
+
+use crate::database::{Journal, bound, check_stream, signed};
+use crate::error::JournalError;
+use crate::rows::{begin, fixed};
+
+/// A 128-bit hash of (principal, command id).
+pub type AnswerKey = [u8; 16];
+
+/// Where the answer to one command is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// Whose answer it is.
+    pub key: AnswerKey,
+    /// The row.
+    pub seq: u64,
+    /// The command's place in the row.
+    pub index: u32,
+    /// Hash of the command's content: the same id with another digest is not the same command.
+    pub digest: u64,
+}
+
+/// The answers found, by key.
+pub type Found = BTreeMap<AnswerKey, Answer>;
+
+/// Answers in one statement. One statement text serves any number: the last one is repeated to fill it.
+const ANSWERS_PER_STATEMENT: usize = 64;
+
+/// Answers in one transaction, which bounds how long an append waits behind one.
+const ANSWERS_PER_TRANSACTION: usize = 1_024;
+
+/// An id that is there keeps its first place, whatever comes later: the first answer stands.
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    let mut sql = "INSERT INTO answers (stream, id_hash, seq, entry, digest) VALUES ".to_owned();
+    for place in 0..ANSWERS_PER_STATEMENT {
+        let comma = if place == 0 { "" } else { ", " };
+        let first = 2 + place * 4;
+        // Writing to a string cannot fail.
+        let _ = write!(sql, "{comma}($1, ${first}, ${}, ${}, ${})", first + 1, first + 2, first + 3);
+    }
+    sql.push_str(" ON CONFLICT (stream, id_hash) DO NOTHING");
+    sql
+});
+
+static FIND: LazyLock<String> = LazyLock::new(|| {
+    let places: Vec<String> = (0..ANSWERS_PER_STATEMENT).map(|place| format!("${}", 2 + place)).collect();
+    format!(
+        "SELECT id_hash, seq, entry, digest FROM answers WHERE stream = $1 AND id_hash IN ({})",
+        places.join(", ")
+    )
+});
+
+const FIND_ONE: &str = "SELECT id_hash, seq, entry, digest FROM answers WHERE stream = $1 AND id_hash = $2";
+
+const COUNT: &str = "SELECT COUNT(*) FROM answers WHERE stream = $1";
+
+const KEYS: &str = "SELECT id_hash FROM answers WHERE stream = $1 AND id_hash > $2 ORDER BY id_hash LIMIT $3";
+
+const THROUGH: &str = "SELECT seq FROM answers_through WHERE stream = $1";
+
+/// Never backwards: an indexer that lags behind another adds nothing.
+const SET_THROUGH: &str = "
+INSERT INTO answers_through (stream, seq) VALUES ($1, $2)
+ON CONFLICT (stream) DO UPDATE SET seq = excluded.seq WHERE answers_through.seq < excluded.seq";
+
+impl Journal {
+    /// Adds `answers` of `stream` to the index, and notes that all rows up to `through_seq` are in it. Adding one
+    /// again changes nothing, so whoever was interrupted starts over from [`Journal::answers_through`].
+    ///
+    /// # Errors
+    /// A database error: some of the answers may be in the index, `through_seq` is not noted.
+    pub async fn index_answers(
+        &self,
+        stream: &str,
+        answers: &[Answer],
+        through_seq: u64,
+    ) -> Result<(), JournalError> {
+        const OPERATION: &str = "index answers";
+        check_stream(stream)?;
+        let through = signed(stream, "through_seq", through_seq)?;
+        for answer in answers {
+            signed(stream, "seq", answer.seq)?;
+        }
+        // In the order of the index: two indexers at once then wait for each other instead of deadlocking, and
+        // neighbours share pages. The sort is stable, so of two answers under one key the first is kept.
+        let mut sorted = answers.to_vec();
+        sorted.sort_by_key(|answer| answer.key);
+        for chunk in sorted.chunks(ANSWERS_PER_TRANSACTION) {
+            let mut lent = self.writer(OPERATION, stream).await?;
+            let work = async {
+                let mut work = lent.connection().begin_with(begin(self.kind())).await?;
+                for statement in chunk.chunks(ANSWERS_PER_STATEMENT) {
+                    insert(&mut work, stream, statement).await?;
+                }
+                work.commit().await
+            };
+            self.within(work).await.map_err(|source| self.failed(OPERATION, stream, source))?;
+            lent.give_back();
+        }
+        self.write(OPERATION, stream, SET_THROUGH, &[through]).await?;
+        Ok(())
+    }
+
+    /// Those of `keys` that have an answer in the index of `stream`.
+    ///
+    /// # Errors
+    /// A database error.
+    pub async fn find_answers(&self, stream: &str, keys: &[AnswerKey]) -> Result<Found, JournalError> {
+        const OPERATION: &str = "find answers";
+        check_stream(stream)?;
+        let mut found = Found::new();
+        let Some(first) = keys.first() else { return Ok(found) };
+        let mut lent = self.reader(OPERATION, stream).await?;
+        let work = async {
+            if keys.len() == 1 {
+                let query = sqlx::query(FIND_ONE).bind(stream).bind(first.as_slice());
+                return collect(query.fetch_all(lent.connection()).await?, &mut found);
+            }
+            for chunk in keys.chunks(ANSWERS_PER_STATEMENT) {
+                let mut query = sqlx::query(AssertSqlSafe(FIND.as_str())).bind(stream);
+                for key in filled(chunk) {
+                    query = query.bind(key.as_slice());
+                }
+                collect(query.fetch_all(&mut *lent.connection()).await?, &mut found)?;
+            }
+            Ok(())
+        };
+        self.within(work).await.map_err(|source| self.failed(OPERATION, stream, source))?;
+        lent.give_back();
+        Ok(found)
+    }
+
+    /// How many answers the index of `stream` holds. Reads the whole index.
+    ///
+    /// # Errors
+    /// A database error.
+    pub async fn answer_count(&self, stream: &str) -> Result<u64, JournalError> {
+        let count = self.read_number("count answers", stream, COUNT).await?;
+        Ok(count.unwrap_or(0) as u64)
+    }
+
+    /// The row up to which the index of `stream` is complete; 0 where there is none.
+    ///
+    /// # Errors
+    /// A database error.
+    pub async fn answers_through(&self, stream: &str) -> Result<u64, JournalError> {
+        let through = self.read_number("read the extent of the index of answers", stream, THROUGH).await?;
+        Ok(through.unwrap_or(0) as u64)
+    }
+
+    /// Keys in the index of `stream` after `after` (from the first: `None`), in order, at most `max_keys`.
+    /// Called again with the last key until nothing comes, it gives all of them, to rebuild a filter.
+    ///
+    /// # Errors
+    /// A database error.
+    pub async fn answer_keys(
+        &self,
+        stream: &str,
+        after: Option<&AnswerKey>,
+        max_keys: usize,
+    ) -> Result<Vec<AnswerKey>, JournalError> {
+        const OPERATION: &str = "list answers";
+        check_stream(stream)?;
+        if max_keys == 0 {
+            return Err(bound(stream, "max_keys", "0", "at least 1".to_owned()));
+        }
+        let limit = i64::try_from(max_keys).unwrap_or(i64::MAX);
+        // Nothing sorts before the empty blob.
+        let after = after.map_or(&[][..], AnswerKey::as_slice);
+        let mut lent = self.reader(OPERATION, stream).await?;
+        let query = sqlx::query(KEYS).bind(stream).bind(after).bind(limit);
+        let rows = self.within(query.fetch_all(lent.connection())).await;
+        let keys = rows.and_then(|rows| rows.iter().map(|row| fixed(row, 0)).collect());
+        let keys = keys.map_err(|source| self.failed(OPERATION, stream, source))?;
+        lent.give_back();
+        Ok(keys)
+    }
+
+    /// The first number of the first row of a query about `stream`.
+    pub(crate) async fn read_number(
+        &self,
+        operation: &'static str,
+        stream: &str,
+        sql: &'static str,
+    ) -> Result<Option<i64>, JournalError> {
+        check_stream(stream)?;
+        let mut lent = self.reader(operation, stream).await?;
+        let row = self.within(sqlx::query(sql).bind(stream).fetch_optional(lent.connection())).await;
+        let number = row.and_then(|row| row.map(|row| row.try_get(0)).transpose());
+        let number = number.map_err(|source| self.failed(operation, stream, source))?;
+        lent.give_back();
+        Ok(number)
+    }
+}
+
+async fn insert(
+    connection: &mut sqlx::AnyConnection,
+    stream: &str,
+    answers: &[Answer],
+) -> Result<(), sqlx::Error> {
+    let mut query = sqlx::query(AssertSqlSafe(INSERT.as_str())).bind(stream);
+    for answer in filled(answers) {
+        query = query
+            .bind(answer.key.as_slice())
+            .bind(answer.seq as i64)
+            .bind(i64::from(answer.index))
+            // The bits of the digest: SQL has no unsigned integers.
+            .bind(answer.digest as i64);
+    }
+    query.execute(connection).await?;
+    Ok(())
+}
+
+/// `chunk`, with its last element repeated until a statement is full.
+fn filled<T>(chunk: &[T]) -> impl Iterator<Item = &T> {
+    chunk.iter().chain(chunk.last().into_iter().cycle()).take(ANSWERS_PER_STATEMENT)
+}
+
+fn collect(rows: Vec<sqlx::any::AnyRow>, found: &mut Found) -> Result<(), sqlx::Error> {
+    for row in rows {
+        let key = fixed(&row, 0)?;
+        let answer = Answer {
+            key,
+            seq: row.try_get::<i64, _>(1)? as u64,
+            index: row.try_get::<i64, _>(2)? as u32,
+            digest: row.try_get::<i64, _>(3)? as u64,
+        };
+        found.insert(key, answer);
+    }
+    Ok(())
+}
