@@ -27,11 +27,21 @@ pub struct Refusal {
 
 impl Refusal {
     /// A refusal that says what is wrong with a field's value.
+    #[allow(clippy::needless_pass_by_value)] // numbers and texts alike, without a borrow at every call
     pub fn new(reason: RefusalReason, field: &str, value: impl ToString, problem: &str) -> Self {
-        let value = shorten(&value.to_string());
+        let (field, value) = (shorten(&line(field)), shorten(&line(&value.to_string())));
+        let problem: String = line(problem).chars().take(PROBLEM_CHARACTERS_MAX).collect();
         let message = format!("{field}: {problem} (got {value})");
-        Self { reason, field: field.to_owned(), value, message }
+        Self { reason, field, value, message }
     }
+}
+
+/// Most characters of what is said about a value.
+const PROBLEM_CHARACTERS_MAX: usize = 320;
+
+/// A text from outside on one line: a refusal is logged, and a sender must not be able to forge a log's lines.
+fn line(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { ' ' } else { character }).collect()
 }
 
 /// What is wrong with a refused command.
@@ -113,7 +123,6 @@ pub struct Answers<A> {
 pub struct EventEntry<E> {
     /// The command's key; absent for a wake.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
     pub key: Option<CommandKey>,
     /// The command's digest, in hexadecimal.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,9 +1,10 @@
 //! The contract of everything that decides (DESIGN §4): time is an argument, a refusal is an event, and folding
 //! the events gives the same state as deciding them did.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
@@ -95,10 +96,37 @@ impl Serialize for CommandKey {
     }
 }
 
+struct KeyVisitor;
+
+impl de::Visitor<'_> for KeyVisitor {
+    type Value = CommandKey;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("32 hexadecimal digits in lower case")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<CommandKey, E> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() != 32 || !text.bytes().all(is_digit) {
+            return Err(E::invalid_value(de::Unexpected::Str(text), &self));
+        }
+        u128::from_str_radix(text, 16).map(CommandKey).map_err(E::custom)
+    }
+}
+
 impl<'de> Deserialize<'de> for CommandKey {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        let text = <&str>::deserialize(from)?;
-        u128::from_str_radix(text, 16).map(Self).map_err(de::Error::custom)
+        from.deserialize_str(KeyVisitor)
+    }
+}
+
+impl JsonSchema for CommandKey {
+    fn schema_name() -> Cow<'static, str> {
+        "CommandKey".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9a-f]{32}$" })
     }
 }
 
@@ -184,7 +212,7 @@ impl<C, E> Decided<C, E> {
 pub struct Publication {
     /// Where it goes.
     pub subject: String,
-    /// `type` attribute of its CloudEvents headers.
+    /// `type` attribute of its `CloudEvents` headers.
     pub kind: &'static str,
     /// Its JSON.
     pub payload: Vec<u8>,

@@ -1,68 +1,16 @@
 //! Reading commands from the bus: strict, and exact about what is wrong.
 
+mod fields;
+mod refuse;
+mod tagged;
+
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
+use self::fields::Fields;
+use self::refuse::explain;
+pub(crate) use self::tagged::{Strict, tagged};
 use crate::envelope::{COMMANDS_MAX, Commands, MESSAGE_BYTES_MAX, Refusal, RefusalReason, Refused};
-use crate::id::shorten;
-
-/// Deserializes an enum by its `type` field. Where `type` comes first, as every writer of ours puts it, nothing
-/// is buffered; elsewhere the object is read whole first.
-macro_rules! tagged {
-    ($from:expr, $name:ident { $($variant:ident),* $(,)? }) => {{
-        struct Tagged;
-        impl<'de> serde::de::Visitor<'de> for Tagged {
-            type Value = $name;
-
-            fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                out.write_str("an object with a type")
-            }
-
-            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
-                use serde::de::{Error, IntoDeserializer};
-                const KINDS: &[&str] = &[$(stringify!($variant)),*];
-                let Some(first) = map.next_key::<std::borrow::Cow<'de, str>>()? else {
-                    return Err(A::Error::missing_field("type"));
-                };
-                if first == "type" {
-                    let kind = map.next_value::<std::borrow::Cow<'de, str>>()?;
-                    let rest = serde::de::value::MapAccessDeserializer::new(map);
-                    return match &*kind {
-                        $(stringify!($variant) => serde::Deserialize::deserialize(rest).map($name::$variant),)*
-                        other => Err(A::Error::unknown_variant(other, KINDS)),
-                    };
-                }
-                let mut fields = serde_json::Map::new();
-                let mut kind: Option<String> = None;
-                let mut key = first.into_owned();
-                loop {
-                    if key == "type" {
-                        if kind.replace(map.next_value()?).is_some() {
-                            return Err(A::Error::duplicate_field("type"));
-                        }
-                    } else if fields.insert(key.clone(), map.next_value()?).is_some() {
-                        return Err(A::Error::custom(format_args!("duplicate field `{key}`")));
-                    }
-                    match map.next_key::<String>()? {
-                        Some(next) => key = next,
-                        None => break,
-                    }
-                }
-                let kind = kind.ok_or_else(|| A::Error::missing_field("type"))?;
-                let rest = serde_json::Value::Object(fields).into_deserializer();
-                match kind.as_str() {
-                    $(stringify!($variant) => serde::Deserialize::deserialize(rest)
-                        .map($name::$variant)
-                        .map_err(|error: serde_json::Error| A::Error::custom(error)),)*
-                    other => Err(A::Error::unknown_variant(other, KINDS)),
-                }
-            }
-        }
-        $from.deserialize_map(Tagged)
-    }};
-}
-pub(crate) use tagged;
 
 /// Reads one message: an envelope of commands, or a single plain command. Each command is read for itself, so
 /// that a malformed one does not cost its neighbours their answers.
@@ -86,6 +34,7 @@ pub fn commands<C: DeserializeOwned>(payload: &[u8]) -> Result<Vec<Result<C, Ref
     one_by_one(payload)
 }
 
+#[allow(clippy::unnecessary_box_returns)] // as its callers give it on
 fn whole(refusal: Refusal) -> Box<Refused> {
     Box::new(Refused { id: None, tenant: None, sequence: None, refusal })
 }
@@ -96,9 +45,7 @@ fn one_by_one<C: DeserializeOwned>(payload: &[u8]) -> Result<Vec<Result<C, Refus
     };
     let value: &RawValue = serde_json::from_slice(payload)
         .map_err(|error| malformed("message", &String::from_utf8_lossy(payload), &error.to_string()))?;
-    let is_envelope =
-        serde_json::from_str::<Value>(value.get()).is_ok_and(|value| value.get("commands").is_some());
-    if !is_envelope {
+    if Fields::of(value).is_none_or(|fields| fields.get("commands").is_none()) {
         return Ok(vec![read_one(value)]);
     }
     let envelope: Commands<&RawValue> = serde_json::from_str(value.get())
@@ -114,41 +61,9 @@ fn one_by_one<C: DeserializeOwned>(payload: &[u8]) -> Result<Vec<Result<C, Refus
     }
 }
 
+#[allow(clippy::result_large_err)] // kept beside commands of the same size
 fn read_one<C: DeserializeOwned>(raw: &RawValue) -> Result<C, Refused> {
     serde_json::from_str::<C>(raw.get()).map_err(|_| explain::<C>(raw))
-}
-
-/// Says which field is wrong and what stood there.
-fn explain<C: DeserializeOwned>(raw: &RawValue) -> Refused {
-    let value: Value = serde_json::from_str(raw.get()).unwrap_or(Value::Null);
-    let text = |field: &str| value.get(field).and_then(Value::as_str);
-    let id = text("id").and_then(|id| id.parse().ok());
-    let tenant = text("tenant").and_then(|tenant| tenant.parse().ok());
-    let read = serde_path_to_error::deserialize::<_, C>(&mut serde_json::Deserializer::from_str(raw.get()));
-    let (path, problem) = match read {
-        Ok(_) => ("message".to_owned(), "cannot be read".to_owned()),
-        Err(error) => {
-            let path = error.path().to_string();
-            (if path == "." { "message".to_owned() } else { path }, error.inner().to_string())
-        }
-    };
-    // The parser's place in the text says nothing to a sender of JSON made by a program.
-    let problem = problem.split(" at line ").next().unwrap_or_default().to_owned();
-    let found = at_path(&value, &path).map_or_else(|| raw.get().to_owned(), Value::to_string);
-    let refusal = Refusal::new(RefusalReason::Malformed, &shorten(&path), found, &problem);
-    Refused { id, tenant, sequence: None, refusal }
-}
-
-/// The value at a path as `serde_path_to_error` writes it: `options[0].limit`.
-fn at_path<'a>(value: &'a Value, path: &str) -> Option<&'a Value> {
-    let mut here = value;
-    for part in path.split(['.', '[', ']']).filter(|part| !part.is_empty()) {
-        here = match here {
-            Value::Array(items) => items.get(part.parse::<usize>().ok()?)?,
-            other => other.get(part)?,
-        };
-    }
-    (path != "message").then_some(here)
 }
 
 #[cfg(test)]
