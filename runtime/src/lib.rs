@@ -1,1 +1,4 @@
 //! Walras.
+
+pub mod bus;
+pub mod nats;
