@@ -28,7 +28,8 @@ const ALLOWED: &[&str] = &[
     "market",
     "turn",
     "simulations",
-    // Text and binary formats.
+    // Text and binary formats, and shared slices of memory.
+    "bytes",
     "cobs",
     "itoa",
     "memchr",

@@ -9,9 +9,6 @@ use anyhow::{Context, Result};
 
 use crate::{debian, place, process};
 
-/// Variable by which tests are told which Python has the client packages.
-pub(crate) const VARIABLE: &str = "WALRAS_PYTHON";
-
 /// Limit for installing the packages.
 const INSTALL: Duration = Duration::from_mins(10);
 

@@ -23,7 +23,7 @@ const DENY_FLOOR: Version = Version(0, 18, 0);
 /// Checks licences, banned crates and sources without any tool but cargo.
 pub(crate) fn check() -> Result<String> {
     let settings = Settings::load(&place::root().join("deny.toml"))?;
-    let options = ["--workspace", "--all-features", "--edges", "all", "--target", "all"];
+    let options = ["--workspace", "--all-features", "--edges", "normal,build,dev", "--target", "all"];
     let packages = tree::packages(&options, 'l')?;
     let lock_file = place::root().join("Cargo.lock");
     let lock = std::fs::read_to_string(&lock_file)

@@ -1,7 +1,7 @@
 //! `cargo xtask test`: everything that a change must pass, as it runs in CI.
 
 use std::env;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
@@ -15,8 +15,14 @@ use crate::{debian, nats, place, process, purity, python, supply};
 const LINTS: Duration = Duration::from_mins(30);
 /// Limit for building and running the tests. nextest has a limit for each test, in `.config/nextest.toml`.
 const TESTS: Duration = Duration::from_mins(40);
-/// Limit for one foreign client's script.
-const SCRIPT: Duration = Duration::from_mins(15);
+/// Limit for building the binary after everything else was built.
+const BUILD: Duration = Duration::from_mins(15);
+/// Limit for one run of a foreign client.
+const CLIENT: Duration = Duration::from_mins(15);
+
+/// The foreign clients: script and arguments, to which the binary's path is added.
+const CLIENTS: &[&[&str]] =
+    &[&["examples/storefront_test.py"], &["examples/storefront_test.py", "--postgres"]];
 
 /// Variable that says how many seeds the simulator runs, each twice.
 const SEEDS: &str = "WALRAS_SIMULATION_SEEDS";
@@ -29,6 +35,7 @@ const QUICK_CASES: &str = "32";
 #[derive(Debug, Default)]
 struct Tools {
     variables: Vec<(&'static str, PathBuf)>,
+    python: Option<PathBuf>,
 }
 
 /// Runs the steps; the last line printed says how many tests passed and failed.
@@ -109,17 +116,16 @@ fn tools(steps: &mut Steps) -> Result<Tools> {
         })?;
     tools.variables.push((nats::VARIABLE, server));
     tools.variables.push(("WALRAS_REQUIRE_NATS", "1".into()));
-    let python = steps.step("Python packages", "clients that nobody here wrote", python::with_clients)?;
-    tools.variables.push((python::VARIABLE, python));
-    let postgres =
-        steps.step("PostgreSQL", "an installed one, or Debian's", || needed(debian::postgres()))?;
-    let promtool = steps.step("promtool", "an installed one, or Debian's", || needed(debian::promtool()))?;
-    for (variable, missing) in [("WALRAS_REQUIRE_POSTGRES", postgres), ("WALRAS_REQUIRE_PROMTOOL", promtool)]
+    let what = "client libraries that nobody here wrote";
+    tools.python = Some(steps.step("Python packages", what, python::with_clients)?);
+    match steps.step("PostgreSQL", "an installed one, or Debian's", || needed(debian::postgres()))? {
+        None => tools.variables.push(("WALRAS_REQUIRE_POSTGRES", "1".into())),
+        Some(why) => steps.skip(format!("the tests on PostgreSQL: {why}")),
+    }
+    if let Some(why) =
+        steps.step("promtool", "an installed one, or Debian's", || needed(debian::promtool()))?
     {
-        match missing {
-            None => tools.variables.push((variable, "1".into())),
-            Some(why) => steps.skip(why),
-        }
+        steps.skip(format!("checks of metrics and alert rules: {why}"));
     }
     Ok(tools)
 }
@@ -171,28 +177,16 @@ fn counted(command: &mut Command, tally: &mut Tally) -> Result<()> {
     }
 }
 
-/// Runs every `examples/*_test.py`: a client nobody here wrote against the real binary, which it kills at will.
+/// Runs clients nobody here wrote against the real binary, which they kill at will.
 fn foreign_clients(steps: &mut Steps, tools: &Tools, tally: &mut Tally) -> Result<()> {
-    let mut scripts: Vec<PathBuf> = std::fs::read_dir(place::root().join("examples"))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|file| file.file_name().is_some_and(|name| name.to_string_lossy().ends_with("_test.py")))
-        .collect();
-    scripts.sort();
-    if scripts.is_empty() {
-        return Ok(());
-    }
-    steps.step("walras", "cargo build, for the scripts that follow", || {
+    steps.step("walras", "cargo build, for the clients that follow", || {
         let arguments = ["build", "--locked", "--quiet", "--package", "walras", "--bin", "walras"];
-        process::run(cargo().args(arguments), LINTS)
+        process::run(cargo().args(arguments), BUILD)
     })?;
     let mut failures = Vec::new();
-    for script in &scripts {
-        let shown = script.strip_prefix(place::root()).unwrap_or(script).display().to_string();
-        let result = steps.step(&shown, "a client nobody here wrote", || foreign_client(script, tools));
-        match result {
+    for client in CLIENTS {
+        let what = "a client nobody here wrote, and processes killed under it";
+        match steps.step(&client.join(" "), what, || foreign_client(client, tools)) {
             Ok(()) => tally.passed += 1,
             Err(error) => {
                 tally.failed += 1;
@@ -203,13 +197,12 @@ fn foreign_clients(steps: &mut Steps, tools: &Tools, tally: &mut Tally) -> Resul
     if failures.is_empty() { Ok(()) } else { bail!("{}", failures.join("; ")) }
 }
 
-fn foreign_client(script: &Path, tools: &Tools) -> Result<()> {
-    let python = tools.variables.iter().find(|(name, _)| *name == python::VARIABLE);
-    let (_, python) = python.context("no Python environment was made")?;
+fn foreign_client(client: &[&str], tools: &Tools) -> Result<()> {
+    let python = tools.python.as_ref().context("no Python environment was made")?;
     let binary = place::target()?.join("debug").join("walras");
     let mut command = Command::new(python);
-    command.current_dir(place::root()).arg(script);
-    process::run(tools.lend(&mut command).env("WALRAS_BINARY", binary), SCRIPT)
+    command.current_dir(place::root()).args(client).arg("--walras").arg(binary);
+    process::run(tools.lend(&mut command), CLIENT)
 }
 
 /// The checkout's state as git sees it; `None` where there is no git or no repository.
