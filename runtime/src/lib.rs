@@ -2,3 +2,5 @@
 
 pub mod bus;
 pub mod nats;
+pub mod config;
+pub mod telemetry;
