@@ -1,0 +1,240 @@
+//! The command line: one binary for operators, tenants and services.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use proto::market::BidOption;
+use proto::{BidId, ClusterId, CommandId, MarketId, PoolId, Timestamp};
+use runtime::config::ConfigFlags;
+
+use crate::client::Connection;
+
+/// The open spot market and capacity scheduler for hosted Kubernetes.
+#[derive(Debug, Parser)]
+#[command(name = "walras", version, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What the binary does.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the whole system on this machine.
+    Up(UpArgs),
+    /// Run the market service.
+    Market(ServiceArgs),
+    /// Run the gateway: HTTP API and web console.
+    Gateway(ServiceArgs),
+    /// Place a bid.
+    Bid(BidArgs),
+    /// Replace a bid's terms.
+    Amend(AmendArgs),
+    /// End a bid.
+    Cancel(CancelArgs),
+    /// Say that leaving servers are drained, so that they are released now.
+    Acknowledge(AcknowledgeArgs),
+    /// List your bids, or show one.
+    Bids(BidsArgs),
+    /// List your units that have to leave.
+    Notices(ReadArgs),
+    /// Show today's prices, or one market's history.
+    Prices(PricesArgs),
+    /// Follow prices and what happens to your bids.
+    Watch(WatchArgs),
+    /// Clear a book from a file.
+    Clear(FileArgs),
+    /// Print the JSON Schemas and the AsyncAPI document, or write them into a folder.
+    Schema(SchemaArgs),
+    /// Read a journal back and check it.
+    Replay(ReplayArgs),
+    /// Run the market in virtual time.
+    #[command(subcommand)]
+    Simulate(SimulateCommand),
+    /// Start a broker that ends with its parent.
+    #[command(name = "__nats-server", hide = true, disable_help_flag = true)]
+    NatsServer {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
+}
+
+/// How the whole system runs.
+#[derive(Clone, Debug, Args)]
+pub struct UpArgs {
+    /// No simulated outside world.
+    #[arg(long)]
+    pub no_demo: bool,
+    #[command(flatten)]
+    pub config: ConfigFlags,
+}
+
+/// How one service runs.
+#[derive(Clone, Debug, Args)]
+pub struct ServiceArgs {
+    #[command(flatten)]
+    pub config: ConfigFlags,
+}
+
+/// A bid's terms.
+#[derive(Clone, Debug, Args)]
+pub struct TermsArgs {
+    /// How many servers.
+    #[arg(long, default_value_t = 1)]
+    pub quantity: u32,
+    /// Fewer than this are worth nothing.
+    #[arg(long)]
+    pub min_quantity: Option<u32>,
+    /// Where, at which limit in dollars per hour: `dfw/gp.large=0.030`; may be repeated.
+    #[arg(long = "option", value_name = "MARKET=LIMIT", required = true, value_parser = crate::client::option)]
+    pub options: Vec<BidOption>,
+    /// When the bid ends by itself, as RFC 3339.
+    #[arg(long)]
+    pub expires_at: Option<Timestamp>,
+}
+
+/// A new bid.
+#[derive(Clone, Debug, Args)]
+pub struct BidArgs {
+    /// The bid's id; made up where it is missing.
+    #[arg(long)]
+    pub id: Option<CommandId>,
+    /// The cluster that the servers are for.
+    #[arg(long, default_value = "default")]
+    pub cluster: ClusterId,
+    /// The pool within the cluster.
+    #[arg(long, default_value = "default")]
+    pub pool: PoolId,
+    #[command(flatten)]
+    pub terms: TermsArgs,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// New terms for a bid.
+#[derive(Clone, Debug, Args)]
+pub struct AmendArgs {
+    /// Which bid.
+    pub bid: BidId,
+    /// The version to amend; the present one where it is missing.
+    #[arg(long)]
+    pub version: Option<u32>,
+    /// Leases to give up first; may be repeated.
+    #[arg(long = "give-up", value_name = "LEASE")]
+    pub give_up: Vec<u64>,
+    #[command(flatten)]
+    pub terms: TermsArgs,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// A bid to end.
+#[derive(Clone, Debug, Args)]
+pub struct CancelArgs {
+    /// Which bid.
+    pub bid: BidId,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Leases that are drained.
+#[derive(Clone, Debug, Args)]
+pub struct AcknowledgeArgs {
+    /// Which bid.
+    pub bid: BidId,
+    /// The leases.
+    #[arg(required = true)]
+    pub leases: Vec<u64>,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Which bids to show.
+#[derive(Clone, Debug, Args)]
+pub struct BidsArgs {
+    /// Only this one.
+    pub bid: Option<BidId>,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// A reading command without further choice.
+#[derive(Clone, Debug, Args)]
+pub struct ReadArgs {
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Which prices to show.
+#[derive(Clone, Debug, Args)]
+pub struct PricesArgs {
+    /// The history of this market.
+    pub market: Option<MarketId>,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// How long to follow.
+#[derive(Clone, Debug, Args)]
+pub struct WatchArgs {
+    /// Stop after so many events.
+    #[arg(long)]
+    pub events: Option<u64>,
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// A file to work on.
+#[derive(Clone, Debug, Args)]
+pub struct FileArgs {
+    /// The file; `-` is standard input.
+    pub file: PathBuf,
+}
+
+/// Where the schemas go.
+#[derive(Clone, Debug, Args)]
+pub struct SchemaArgs {
+    /// Write the documents here instead of printing their names.
+    #[arg(long)]
+    pub dir: Option<PathBuf>,
+}
+
+/// Which journal to read back.
+#[derive(Clone, Debug, Args)]
+pub struct ReplayArgs {
+    /// Decide everything again and compare.
+    #[arg(long)]
+    pub audit: bool,
+    /// Which exchange; every one where it is missing.
+    #[arg(long)]
+    pub exchange: Option<proto::StreamName>,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    pub json: bool,
+    #[command(flatten)]
+    pub config: ConfigFlags,
+}
+
+/// Simulations.
+#[derive(Debug, Subcommand)]
+pub enum SimulateCommand {
+    /// Run seeds with faults and check every invariant.
+    Swarm(SwarmArgs),
+}
+
+/// Which seeds to run.
+#[derive(Clone, Debug, Args)]
+pub struct SwarmArgs {
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// How many seeds.
+    #[arg(long, default_value_t = 50)]
+    pub seeds: u64,
+    /// Virtual seconds of each.
+    #[arg(long, default_value_t = 3_600)]
+    pub seconds: u32,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,164 @@
+//! What the commands for people say to the gateway.
+
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::gateway::problem::Problem;
+
+/// Where the gateway is and who asks.
+#[derive(Clone, Debug, Args)]
+pub struct Connection {
+    /// The gateway.
+    #[arg(long, env = "WALRAS_URL", default_value = "http://127.0.0.1:8700")]
+    pub url: String,
+    /// The tenant's token.
+    #[arg(long, env = "WALRAS_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// A file that holds the tenant's token; `walras up` writes one per tenant.
+    #[arg(long, env = "WALRAS_TOKEN_FILE", default_value = "walras-data/tokens/demo")]
+    pub token_file: PathBuf,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Speaks HTTP to the gateway.
+pub struct Client {
+    agent: ureq::Agent,
+    url: String,
+    token: Option<String>,
+}
+
+impl Client {
+    /// A client for the connection; the token is read when it is first needed.
+    ///
+    /// # Errors
+    /// When a token file exists and cannot be read.
+    pub fn new(connection: &Connection) -> Result<Self> {
+        let token = match &connection.token {
+            Some(token) => Some(token.clone()),
+            None => match std::fs::read_to_string(&connection.token_file) {
+                Ok(token) => Some(token.trim().to_owned()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+                Err(error) => {
+                    return Err(error)
+                        .with_context(|| format!("token file {}", connection.token_file.display()));
+                }
+            },
+        };
+        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        Ok(Self { agent, url: connection.url.trim_end_matches('/').to_owned(), token })
+    }
+
+    fn authorization(&self) -> String {
+        format!("Bearer {}", self.token.as_deref().unwrap_or_default())
+    }
+
+    /// `GET path`.
+    ///
+    /// # Errors
+    /// One line: what the gateway refused, or why it was not reached.
+    pub fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A> {
+        let request = self.agent.get(format!("{}{path}", self.url)).header("authorization", self.authorization());
+        self.read(request.call())
+    }
+
+    /// `DELETE path`.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn delete<A: DeserializeOwned>(&self, path: &str) -> Result<A> {
+        let request =
+            self.agent.delete(format!("{}{path}", self.url)).header("authorization", self.authorization());
+        self.read(request.call())
+    }
+
+    /// `POST path` with a JSON body.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn post<A: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<A> {
+        let request =
+            self.agent.post(format!("{}{path}", self.url)).header("authorization", self.authorization());
+        self.read(request.header("content-type", "application/json").send(serde_json::to_vec(body)?))
+    }
+
+    /// `PATCH path` with a JSON body.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn patch<A: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<A> {
+        let request =
+            self.agent.patch(format!("{}{path}", self.url)).header("authorization", self.authorization());
+        self.read(request.header("content-type", "application/json").send(serde_json::to_vec(body)?))
+    }
+
+    /// Follows server-sent events until the gateway ends them or `each` says stop by returning `false`.
+    ///
+    /// # Errors
+    /// As [`Client::get`], or when the connection breaks.
+    pub fn follow(&self, path: &str, mut each: impl FnMut(&str, &Value) -> bool) -> Result<()> {
+        let request = self.agent.get(format!("{}{path}", self.url)).header("authorization", self.authorization());
+        let mut response = request.call().with_context(|| self.unreached())?;
+        if !response.status().is_success() {
+            return Err(refusal(&response.body_mut().read_to_string()?));
+        }
+        let mut kind = String::new();
+        for line in BufReader::new(response.body_mut().as_reader()).lines() {
+            let line = line.context("the gateway ended the events")?;
+            if let Some(name) = line.strip_prefix("event: ") {
+                name.clone_into(&mut kind);
+            } else if let Some(data) = line.strip_prefix("data: ")
+                && !each(&kind, &serde_json::from_str(data).context("an event is not JSON")?)
+            {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn read<A: DeserializeOwned>(
+        &self,
+        response: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<A> {
+        let mut response = response.with_context(|| self.unreached())?;
+        let text = response.body_mut().read_to_string().context("the gateway's answer broke off")?;
+        if !response.status().is_success() {
+            return Err(refusal(&text));
+        }
+        serde_json::from_str(&text).context("the gateway's answer is of another version")
+    }
+
+    fn unreached(&self) -> String {
+        format!("no gateway answers at {} (is `walras up` running?)", self.url)
+    }
+}
+
+fn refusal(text: &str) -> anyhow::Error {
+    match serde_json::from_str::<Problem>(text) {
+        Ok(problem) => anyhow::anyhow!("{}: {}", problem.title, problem.detail),
+        Err(_) => anyhow::anyhow!("the gateway answered: {}", proto::id::shorten(text)),
+    }
+}
+
+/// Reads `MARKET=LIMIT`.
+///
+/// # Errors
+/// One line that names the part that is wrong.
+pub fn option(text: &str) -> Result<proto::market::BidOption> {
+    let Some((market, limit)) = text.split_once('=') else {
+        bail!("an option is MARKET=LIMIT, such as dfw/gp.large=0.030; this is {text:?}");
+    };
+    let market = market.parse()?;
+    let (limit, running_limit) = match limit.split_once(':') {
+        Some((limit, running)) => (limit, Some(running.parse()?)),
+        None => (limit, None),
+    };
+    Ok(proto::market::BidOption { market, limit: limit.parse()?, running_limit })
+}

@@ -1,0 +1,224 @@
+//! The gateway's side of the bus: asks the market and waits for its answer, and keeps a view to read from.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use market::view::View;
+use proto::machine::{Command as _, Role, Sender};
+use proto::market::{Accepted, Answer, MarketCommand};
+use proto::envelope::Answers;
+use proto::{BidId, CommandId, MarketId, PrincipalId, StreamName, TenantId};
+use runtime::batcher::{Batcher, SendError};
+use runtime::bus::{Bus, ReadEnd};
+use tokio::sync::{broadcast, oneshot};
+
+use super::mirror::Mirror;
+use super::problem::Problem;
+
+/// How long a request waits for its answer before the tenant is told to ask again.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
+/// How long a read waits for the view to get as far as it was asked to.
+const READ_WAIT: Duration = Duration::from_secs(5);
+/// Requests that may wait for an answer at once.
+const WAITING_MAX: usize = 65_536;
+/// Messages taken from the answer stream at a time.
+const ANSWER_MESSAGES_MAX: usize = 1_024;
+/// Bytes taken from the answer stream at a time.
+const ANSWER_BYTES_MAX: usize = 8 << 20;
+
+/// Who waits for which command.
+type Waiting = Mutex<HashMap<(TenantId, CommandId), oneshot::Sender<Answer>>>;
+
+/// One exchange as the gateway sees it.
+struct Exchange {
+    batcher: Batcher,
+    mirror: Arc<Mirror>,
+}
+
+/// Asks the market, and reads from views of it.
+pub struct Desk {
+    sender: Sender,
+    exchanges: BTreeMap<StreamName, Exchange>,
+    first: StreamName,
+    waiting: Arc<Waiting>,
+}
+
+impl Desk {
+    /// Opens a desk for exchanges that exist, and starts following them.
+    ///
+    /// # Errors
+    /// When the answer stream cannot be reached.
+    pub async fn open(
+        bus: &Bus,
+        principal: PrincipalId,
+        exchanges: &[StreamName],
+        unique: &str,
+    ) -> anyhow::Result<Self> {
+        let Some(first) = exchanges.first().cloned() else { anyhow::bail!("market.exchanges: none is listed") };
+        let sender = Sender { role: Role::Gateway, principal };
+        let waiting = Arc::<Waiting>::default();
+        let end = bus.stream_state(proto::subject::ANSWER_STREAM).await?;
+        let after = (end.last > 0)
+            .then_some(runtime::bus::Position { created: end.created, sequence: end.last });
+        let subject = proto::subject::answer(&sender.principal);
+        let answers = bus.read(proto::subject::ANSWER_STREAM, &subject, after).await?;
+        tokio::spawn(hand_out(answers, Arc::clone(&waiting)));
+        let open = |name: &StreamName| {
+            let subject = proto::subject::command("market", name, &sender);
+            let batcher = Batcher::start(bus.clone(), subject, format!("{unique}.{name}"));
+            (name.clone(), Exchange { batcher, mirror: Mirror::start(bus.clone(), name.clone()) })
+        };
+        Ok(Self { exchanges: exchanges.iter().map(open).collect(), sender, first, waiting })
+    }
+
+    /// The exchange that clears a market; the first one for a market nobody knows, which refuses it by name.
+    pub fn exchange_of(&self, market: Option<&MarketId>) -> &StreamName {
+        let clears = |exchange: &&Exchange| {
+            market.is_some_and(|market| exchange.mirror.read(|view| view.has_market(market)))
+        };
+        self.exchanges.iter().find(|(_, exchange)| clears(exchange)).map_or(&self.first, |(name, _)| name)
+    }
+
+    /// The exchange where a bid stands; the first one for a bid nobody knows.
+    pub fn exchange_of_bid(&self, tenant: &TenantId, bid: &BidId) -> &StreamName {
+        let knows = |exchange: &Exchange| exchange.mirror.read(|view| view.bid(tenant, bid).is_some());
+        self.exchanges.iter().find(|(_, exchange)| knows(exchange)).map_or(&self.first, |(name, _)| name)
+    }
+
+    /// Whether every view has caught up with its exchange.
+    pub fn is_ready(&self) -> bool {
+        self.exchanges.values().all(|exchange| exchange.mirror.is_ready())
+    }
+
+    /// Sends a command and waits for its answer.
+    ///
+    /// # Errors
+    /// The refusal, or that the outcome is unknown.
+    pub async fn ask(&self, exchange: &StreamName, command: MarketCommand) -> Result<Accepted, Problem> {
+        let Some(exchange) = self.exchanges.get(exchange) else {
+            return Err(Problem::not_found("exchange", exchange.as_str()));
+        };
+        let Some(tenant) = command.tenant().cloned() else {
+            return Err(Problem::outcome_unknown("only tenants' commands come through the gateway"));
+        };
+        let payload = serde_json::to_vec(&command)
+            .map_err(|error| Problem::malformed("body", "", &error.to_string()))?;
+        let key = (tenant, command.id().clone());
+        let answer = self.wait_for_answer(key.clone())?;
+        let outcome = async {
+            exchange.batcher.send(Bytes::from(payload)).await.map_err(|error| unsent(&error))?;
+            answer.await.map_err(|_| Problem::outcome_unknown("this gateway is stopping"))
+        };
+        let outcome = tokio::time::timeout(ANSWER_WAIT, outcome).await;
+        self.forget(&key);
+        match outcome {
+            Ok(Ok(Answer::Accepted(accepted))) => Ok(accepted),
+            Ok(Ok(Answer::Refused(refused))) => Err(refused.into()),
+            Ok(Ok(_)) => Err(Problem::outcome_unknown("the market answered with something else")),
+            Ok(Err(problem)) => Err(problem),
+            Err(_) => Err(Problem::outcome_unknown("the market has not answered in time")),
+        }
+    }
+
+    fn wait_for_answer(&self, key: (TenantId, CommandId)) -> Result<oneshot::Receiver<Answer>, Problem> {
+        let (told, answer) = oneshot::channel();
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= WAITING_MAX {
+            return Err(Problem::too_many(1));
+        }
+        // A second request under the id takes the answer over; the first is told to ask again.
+        waiting.insert(key, told);
+        Ok(answer)
+    }
+
+    fn forget(&self, key: &(TenantId, CommandId)) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.get(key).is_some_and(oneshot::Sender::is_closed) {
+            waiting.remove(key);
+        }
+    }
+
+    /// Reads from the view of each exchange, once each has got as far as `sequence` where one is given.
+    ///
+    /// # Errors
+    /// When the view does not get that far in time.
+    pub async fn read<A>(
+        &self,
+        exchange: &StreamName,
+        sequence: u64,
+        read: impl FnOnce(&View) -> A,
+    ) -> Result<A, Problem> {
+        let Some(exchange) = self.exchanges.get(exchange) else {
+            return Err(Problem::not_found("exchange", exchange.as_str()));
+        };
+        tokio::time::timeout(READ_WAIT, exchange.mirror.reach(sequence))
+            .await
+            .map_err(|_| Problem::outcome_unknown("the view has not got that far yet: read again"))?;
+        Ok(exchange.mirror.read(read))
+    }
+
+    /// The names of all exchanges.
+    pub fn exchanges(&self) -> impl Iterator<Item = &StreamName> {
+        self.exchanges.keys()
+    }
+
+    /// What happens in an exchange from now on.
+    pub fn follow(&self, exchange: &StreamName) -> Option<broadcast::Receiver<super::mirror::Tiding>> {
+        self.exchanges.get(exchange).map(|exchange| exchange.mirror.follow())
+    }
+
+    /// Who the gateway is on the bus.
+    pub fn sender(&self) -> &Sender {
+        &self.sender
+    }
+}
+
+fn unsent(error: &SendError) -> Problem {
+    match error {
+        SendError::TooLarge { bytes } => proto::envelope::Refusal::new(
+            proto::envelope::RefusalReason::TooLarge,
+            "body",
+            bytes,
+            "the command does not fit a message",
+        )
+        .into(),
+        other => Problem::outcome_unknown(other.to_string()),
+    }
+}
+
+/// Reads this gateway's answers for ever and hands each to the request that waits for it.
+async fn hand_out(mut answers: runtime::bus::Reader, waiting: Arc<Waiting>) {
+    loop {
+        let batch = match answers.next_batch(ANSWER_MESSAGES_MAX, ANSWER_BYTES_MAX).await {
+            Ok(batch) => batch,
+            Err(end) => {
+                tracing::warn!(%end, "answers are read again");
+                if matches!(end, ReadEnd::GaveUp { .. }) {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                continue;
+            }
+        };
+        for delivery in batch {
+            match serde_json::from_slice::<Answers<Answer>>(&delivery.payload) {
+                Ok(told) => told.answers.into_iter().for_each(|answer| hand(&waiting, answer)),
+                Err(error) => tracing::error!(%error, subject = delivery.subject, "an answer cannot be read"),
+            }
+        }
+    }
+}
+
+fn hand(waiting: &Waiting, answer: Answer) {
+    let key = match &answer {
+        Answer::Accepted(accepted) => accepted.tenant.clone().map(|tenant| (tenant, accepted.id.clone())),
+        Answer::Refused(refused) => refused.tenant.clone().zip(refused.id.clone()),
+        _ => None,
+    };
+    let told = key.and_then(|key| waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&key));
+    if let Some(told) = told {
+        // Whoever asked may have gone away.
+        let _ = told.send(answer);
+    }
+}

@@ -1,0 +1,127 @@
+//! The gateway: the HTTP API for tenants, its OpenAPI document, live events, and the web console.
+//!
+//! It decides nothing: commands go to the market under the tenant that the token names, reads come from a view
+//! that follows the market's events.
+
+pub mod bids;
+mod body;
+mod desk;
+mod identity;
+mod live;
+pub mod markets;
+mod mirror;
+pub mod openapi;
+pub mod problem;
+mod tidings;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::{get, patch, post};
+use axum::{Json, Router};
+use proto::CommandId;
+
+pub use desk::Desk;
+pub use identity::{Identity, TokenHash, hash_token};
+use problem::Problem;
+
+/// What every request can use.
+pub struct Gateway {
+    /// Who asks.
+    pub identity: Identity,
+    /// The market.
+    pub desk: Desk,
+    /// Differs from start to start, so that made-up ids never meet again.
+    pub unique: String,
+    /// How many ids were made up.
+    pub made_up: AtomicU64,
+    /// Counts requests.
+    pub metrics: Metrics,
+}
+
+impl Gateway {
+    /// An id for a command whose sender named none.
+    fn made_up_id(&self) -> CommandId {
+        let number = self.made_up.fetch_add(1, Ordering::Relaxed);
+        let text = format!("g-{}-{number}", self.unique);
+        // `unique` is made of letters, digits and dashes, and is short.
+        text.parse().unwrap_or_else(|error| unreachable!("{text}: {error}"))
+    }
+}
+
+/// The gateway's own figures.
+#[derive(Clone)]
+pub struct Metrics {
+    requests: prometheus::IntCounterVec,
+    seconds: prometheus::HistogramVec,
+}
+
+impl Metrics {
+    /// Registers the figures.
+    ///
+    /// # Errors
+    /// When they are registered already.
+    pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
+        let requests = prometheus::IntCounterVec::new(
+            prometheus::Opts::new("walras_gateway_requests_total", "HTTP requests by route and status."),
+            &["route", "status"],
+        )?;
+        let seconds = prometheus::HistogramVec::new(
+            prometheus::HistogramOpts::new(
+                "walras_gateway_request_duration_seconds",
+                "Time to answer an HTTP request, by route.",
+            )
+            .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0]),
+            &["route"],
+        )?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        Ok(Self { requests, seconds })
+    }
+}
+
+/// The routes of the gateway.
+pub fn router(gateway: Arc<Gateway>, body_bytes_max: usize) -> Router {
+    Router::new()
+        .route("/", get(|| async { Html(include_str!("console.html")) }))
+        .route("/openapi.json", get(|| async { Json(openapi::document()) }))
+        .route("/v1/bids", post(bids::place).get(bids::list))
+        .route("/v1/bids/{id}", patch(bids::amend).delete(bids::cancel).get(bids::show))
+        .route("/v1/bids/{id}/acknowledge", post(bids::acknowledge))
+        .route("/v1/markets", get(markets::list))
+        .route("/v1/markets/{region}/{class}", get(markets::show))
+        .route("/v1/markets/{region}/{class}/history", get(markets::history))
+        .route("/v1/events", get(live::events))
+        .fallback(|request: Request| async move { Problem::not_found("path", request.uri().path()) })
+        .method_not_allowed_fallback(|request: Request| async move {
+            let detail = format!("{} is not answered here", request.method());
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed", detail)
+        })
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(middleware::from_fn_with_state(Arc::clone(&gateway), observe))
+        .with_state(gateway)
+}
+
+/// Counts the request, and says that nothing here is to be framed, sniffed or cached.
+async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next: Next) -> Response {
+    let started = std::time::Instant::now();
+    let path = request.extensions().get::<axum::extract::MatchedPath>().cloned();
+    let route = format!("{} {}", request.method(), path.as_ref().map_or("other", |path| path.as_str()));
+    let mut response = next.run(request).await.into_response();
+    let status = response.status();
+    gateway.metrics.requests.with_label_values(&[&*route, status.as_str()]).inc();
+    gateway.metrics.seconds.with_label_values(&[&*route]).observe(started.elapsed().as_secs_f64());
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static("default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'"),
+    );
+    response
+}

@@ -1,0 +1,288 @@
+//! The OpenAPI document of the gateway, made from the types that it reads and writes. Served at `/openapi.json`
+//! and committed as `walras/openapi.json`.
+
+use market::view::json::{BidPage, BidReport, HistoryReport, MarketPage, MarketStatus};
+use proto::market::{Answer, MarketReport};
+use schemars::generate::{SchemaGenerator, SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
+use super::problem::Problem;
+
+/// One operation of the API.
+struct Operation {
+    method: &'static str,
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    /// Names in the path.
+    path_parameters: &'static [&'static str],
+    /// Names in the query: name, type, what it says.
+    query: &'static [(&'static str, &'static str, &'static str)],
+    body: Option<&'static str>,
+    success: u16,
+    answer: &'static str,
+    needs_token: bool,
+    refusals: &'static [u16],
+}
+
+const WAIT_FOR: (&str, &str, &str) =
+    ("wait_for", "integer", "Wait until the exchange has got this far: the `sequence` of an answer.");
+const COMMAND_REFUSALS: &[u16] = &[400, 401, 403, 404, 409, 413, 422, 429, 501, 503];
+const READ_REFUSALS: &[u16] = &[400, 401, 404, 429, 503];
+
+const OPERATIONS: &[Operation] = &[
+    Operation {
+        method: "post",
+        path: "/v1/bids",
+        id: "placeBid",
+        summary: "Place a bid. Repeating the request with the same id and content has no further effect.",
+        path_parameters: &[],
+        query: &[],
+        body: Some("PlaceRequest"),
+        success: 201,
+        answer: "BidReport",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/bids",
+        id: "listBids",
+        summary: "Your bids, oldest first.",
+        path_parameters: &[],
+        query: &[
+            ("after", "integer", "List what comes after this, as the previous page's `next` says."),
+            ("limit", "integer", "At most so many, up to 1,000; 100 where it is missing."),
+            WAIT_FOR,
+        ],
+        body: None,
+        success: 200,
+        answer: "BidPage",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/bids/{id}",
+        id: "showBid",
+        summary: "One of your bids.",
+        path_parameters: &["id"],
+        query: &[WAIT_FOR],
+        body: None,
+        success: 200,
+        answer: "BidReport",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "patch",
+        path: "/v1/bids/{id}",
+        id: "amendBid",
+        summary: "Replace a bid's terms, all of them, naming the version that is amended.",
+        path_parameters: &["id"],
+        query: &[],
+        body: Some("AmendRequest"),
+        success: 200,
+        answer: "BidReport",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "delete",
+        path: "/v1/bids/{id}",
+        id: "cancelBid",
+        summary: "End a bid; what it holds is released within the notice.",
+        path_parameters: &["id"],
+        query: &[("id", "string", "The cancellation's own id; made up where it is missing.")],
+        body: None,
+        success: 200,
+        answer: "BidReport",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "post",
+        path: "/v1/bids/{id}/acknowledge",
+        id: "acknowledgeNotice",
+        summary: "Say that leaving servers are drained, so that they are released and billed no longer.",
+        path_parameters: &["id"],
+        query: &[],
+        body: Some("AcknowledgeRequest"),
+        success: 200,
+        answer: "BidReport",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/markets",
+        id: "listMarkets",
+        summary: "Every market: price, reserve, the bid to win now, supply and demand.",
+        path_parameters: &[],
+        query: &[],
+        body: None,
+        success: 200,
+        answer: "MarketPage",
+        needs_token: false,
+        refusals: &[503],
+    },
+    Operation {
+        method: "get",
+        path: "/v1/markets/{region}/{class}",
+        id: "showMarket",
+        summary: "One market.",
+        path_parameters: &["region", "class"],
+        query: &[],
+        body: None,
+        success: 200,
+        answer: "MarketStatus",
+        needs_token: false,
+        refusals: &[400, 404, 503],
+    },
+    Operation {
+        method: "get",
+        path: "/v1/markets/{region}/{class}/history",
+        id: "showMarketHistory",
+        summary: "A market's prices, where they changed.",
+        path_parameters: &["region", "class"],
+        query: &[],
+        body: None,
+        success: 200,
+        answer: "HistoryReport",
+        needs_token: false,
+        refusals: &[400, 404, 503],
+    },
+];
+
+/// The whole document.
+pub fn document() -> Value {
+    let mut paths = Map::new();
+    for operation in OPERATIONS {
+        let path = paths.entry(operation.path).or_insert_with(|| json!({}));
+        path[operation.method] = describe(operation);
+    }
+    paths.insert("/v1/events".to_owned(), json!({ "get": events() }));
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Walras",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "The open spot market for hosted Kubernetes.",
+            "description": "Prices and limits are texts in dollars per hour, never JSON numbers. A tenant is known by its token alone.",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" }
+        },
+        "servers": [{ "url": "/" }],
+        "paths": paths,
+        "components": {
+            "schemas": schemas(),
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } }
+        }
+    })
+}
+
+fn describe(operation: &Operation) -> Value {
+    let mut parameters: Vec<Value> = operation
+        .path_parameters
+        .iter()
+        .map(|name| json!({ "name": name, "in": "path", "required": true, "schema": { "type": "string" } }))
+        .collect();
+    parameters.extend(operation.query.iter().map(
+        |(name, kind, says)| json!({ "name": name, "in": "query", "description": says, "schema": { "type": kind } }),
+    ));
+    let mut responses = Map::new();
+    responses.insert(
+        operation.success.to_string(),
+        json!({ "description": "Done.", "content": { "application/json": { "schema": reference(operation.answer) } } }),
+    );
+    for status in operation.refusals {
+        responses.insert(status.to_string(), refusal());
+    }
+    let mut described = json!({
+        "operationId": operation.id,
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": responses,
+    });
+    if let Some(body) = operation.body {
+        described["requestBody"] =
+            json!({ "required": true, "content": { "application/json": { "schema": reference(body) } } });
+    }
+    if operation.needs_token {
+        described["security"] = json!([{ "token": [] }]);
+    }
+    described
+}
+
+fn events() -> Value {
+    json!({
+        "operationId": "followEvents",
+        "summary": "Server-sent events: `MarketReport` for everybody, and with a token what happens to your bids.",
+        "security": [{}, { "token": [] }],
+        "responses": {
+            "200": {
+                "description": "A stream of events; each one's data is a MarketReport or an Answer as JSON.",
+                "content": { "text/event-stream": { "schema": { "anyOf": [reference("MarketReport"), reference("Answer")] } } }
+            },
+            "401": refusal(),
+            "429": refusal()
+        }
+    })
+}
+
+fn refusal() -> Value {
+    json!({
+        "description": "Refused; nothing was changed unless the type says that the outcome is unknown.",
+        "content": { "application/problem+json": { "schema": reference("Problem") } }
+    })
+}
+
+fn reference(schema: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{schema}") })
+}
+
+fn schemas() -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+    });
+    let mut generator = SchemaGenerator::new(settings);
+    generator.subschema_for::<PlaceRequest>();
+    generator.subschema_for::<AmendRequest>();
+    generator.subschema_for::<AcknowledgeRequest>();
+    generator.subschema_for::<BidReport>();
+    generator.subschema_for::<BidPage>();
+    generator.subschema_for::<MarketStatus>();
+    generator.subschema_for::<MarketPage>();
+    generator.subschema_for::<HistoryReport>();
+    generator.subschema_for::<MarketReport>();
+    generator.subschema_for::<Answer>();
+    generator.subschema_for::<Problem>();
+    Value::Object(generator.take_definitions(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Written by this test with `WALRAS_UPDATE=1`, compared by it without.
+    #[test]
+    fn the_committed_document_is_the_served_one() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/openapi.json");
+        let text = serde_json::to_string_pretty(&document()).unwrap() + "\n";
+        if std::env::var_os("WALRAS_UPDATE").is_some() {
+            std::fs::write(path, &text).unwrap();
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == text, "walras/openapi.json is stale: run the tests with WALRAS_UPDATE=1");
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document();
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+    }
+}
