@@ -1,1 +1,3 @@
 //! Walras.
+
+pub mod book;

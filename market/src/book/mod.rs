@@ -1,0 +1,262 @@
+//! One market's standing units and what of them wins, kept exact after every change.
+//!
+//! The book is pure and knows one market and one-option divisible bids; see `README.md` beside this crate for the
+//! rules and for why this structure obeys them. Limits are micro-dollars per hour, ages are arrival numbers
+//! (smaller is older), units are servers.
+//!
+//! A *lot* is a group of units of one bid that took their place in the queue together. Part of a lot may be
+//! *held*: incumbent since the last [`Book::confirm`]. After every operation [`Book::delta`] tells exactly which
+//! lots win another number of units than before it.
+
+mod bitmap;
+mod confirm;
+mod digest;
+mod error;
+mod grid;
+mod lots;
+mod nodes;
+mod operate;
+mod price;
+mod rows;
+mod walk;
+
+pub use error::BookError;
+pub use grid::{is_rung, rung_above, rung_at_or_above};
+
+use std::collections::BTreeMap;
+
+use proto::Price;
+use proto::market::{Ladder, PriceRule};
+
+use grid::Grid;
+use lots::{Lots, Record};
+use rows::Rows;
+use walk::Cut;
+
+/// Rungs of a step ladder, zero included: the highest legal limit is one step less than this many steps, $262.143
+/// on the default ladder. Two rows a level fill a three-storey bitmap twice.
+pub const STEPS_MAX: u32 = 1 << 18;
+/// Most different limits a book can hold when they are listed.
+pub const LEVELS_MAX: u32 = 1 << 20;
+/// Most lots in a book.
+pub const LOTS_MAX: u32 = 1 << 26;
+/// Most units of one lot.
+pub const UNITS_MAX: u32 = u16::MAX as u32;
+/// Most units in a book, and its largest supply.
+pub const DEMAND_MAX: u32 = u32::MAX - 1;
+/// Largest age.
+pub const AGE_MAX: u64 = u64::MAX - 2;
+
+/// Levels a new book has room for; it grows fourfold when a higher limit comes.
+const LEVELS_FIRST: u32 = 1 << 12;
+
+/// A lot's number in its book. Numbers of removed lots are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Lot(pub u32);
+
+/// What a lot offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct LotTerms {
+    /// The most a unit may cost, in micro-dollars per hour.
+    pub limit: u64,
+    /// The same for units that hold a server, where that is more.
+    pub running_limit: Option<u64>,
+    /// Place in the queue: smaller is older. No two lots of a book share one.
+    pub age: u64,
+    /// Units in all.
+    pub units: u32,
+    /// Of these, units that are incumbent.
+    pub held: u32,
+}
+
+/// How one lot's winnings changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Change {
+    /// The lot; after a removal its former number.
+    pub lot: Lot,
+    /// Units it won before.
+    pub before: u32,
+    /// Units it wins now.
+    pub after: u32,
+}
+
+/// What becomes of a lot's place in the queue when its limit changes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Place {
+    /// It keeps its place, as when a limit is lowered.
+    Keep,
+    /// Its queued units take this new place, as when a limit is raised; its incumbents keep theirs.
+    New(u64),
+}
+
+/// One market's standing units, in the order in which they win.
+#[derive(Clone, Debug)]
+pub struct Book {
+    ladder: Ladder,
+    price_rule: PriceRule,
+    grid: Grid,
+    lots: Lots,
+    rows: Rows,
+    /// Everything up to here wins.
+    cut: Cut,
+    /// Whether the cut may stand where no winner is.
+    is_loose: bool,
+    supply: u32,
+    reserve: u64,
+    /// Rows below this are below the reserve.
+    reserve_row: u32,
+    sold: u32,
+    demand: u32,
+    /// Of the demand, units at or above the reserve.
+    eligible: u32,
+    /// Largest age a lot of this book ever had, plus one.
+    age_next: u64,
+    /// Sum of the digests of all lots.
+    digest: u64,
+    /// Limits, in micro-dollars, of winning lots that have a running limit, with how many lots have each.
+    plain_limits: BTreeMap<u64, u32>,
+    delta: Vec<Change>,
+    /// Lots that may win another number of units than they hold.
+    pending: Vec<u32>,
+    confirmed: Vec<Change>,
+}
+
+impl Book {
+    /// An empty book without supply.
+    ///
+    /// # Errors
+    /// When the ladder is none: a step of zero, rungs that do not ascend, too many of them.
+    pub fn new(ladder: Ladder, reserve: Price, price_rule: PriceRule) -> Result<Self, BookError> {
+        let grid = Grid::new(&ladder, std::iter::empty())?;
+        let mut book = Self {
+            ladder,
+            price_rule,
+            lots: Lots::default(),
+            rows: Rows::new(2 * LEVELS_FIRST as usize),
+            grid,
+            cut: Cut::TOP,
+            is_loose: false,
+            supply: 0,
+            reserve: reserve.micros(),
+            reserve_row: 0,
+            sold: 0,
+            demand: 0,
+            eligible: 0,
+            age_next: 0,
+            digest: 0,
+            plain_limits: BTreeMap::new(),
+            delta: Vec::new(),
+            pending: Vec::new(),
+            confirmed: Vec::new(),
+        };
+        book.reserve_row = 2 * book.grid.level_at_or_above(book.reserve);
+        Ok(book)
+    }
+
+    /// A book that already holds these lots, supply and all, as after a restart: the lots get the numbers 0, 1, …
+    /// in the order given. [`Book::delta`] then lists what they win.
+    ///
+    /// # Errors
+    /// As for [`Book::new`] and [`Book::insert`], and when two lots share an age.
+    pub fn load(
+        ladder: Ladder,
+        reserve: Price,
+        price_rule: PriceRule,
+        supply: u32,
+        lots: &[LotTerms],
+    ) -> Result<Self, BookError> {
+        let mut book = Self::new(ladder, reserve, price_rule)?;
+        book.load_lots(supply, lots)?;
+        Ok(book)
+    }
+
+    /// What the last operation changed: every lot that wins another number of units than before it, once.
+    #[inline]
+    pub fn delta(&self) -> &[Change] {
+        &self.delta
+    }
+
+    /// Servers for sale.
+    pub const fn supply(&self) -> u32 {
+        self.supply
+    }
+
+    /// The least a unit sells for, in micro-dollars per hour.
+    pub const fn reserve(&self) -> u64 {
+        self.reserve
+    }
+
+    /// Units that win.
+    pub const fn sold(&self) -> u32 {
+        self.sold
+    }
+
+    /// Units that stand, whatever their limit.
+    pub const fn demand(&self) -> u32 {
+        self.demand
+    }
+
+    /// Units that stand at or above the reserve.
+    pub const fn demand_at_reserve(&self) -> u32 {
+        self.eligible
+    }
+
+    /// Lots that stand.
+    pub const fn len(&self) -> u32 {
+        self.lots.live()
+    }
+
+    /// Whether no lot stands.
+    pub const fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The legal limits.
+    pub const fn ladder(&self) -> &Ladder {
+        &self.ladder
+    }
+
+    /// The least age a newcomer may have.
+    pub const fn age_next(&self) -> u64 {
+        self.age_next
+    }
+
+    /// What a lot offers, if it stands.
+    pub fn terms(&self, lot: Lot) -> Option<LotTerms> {
+        let record = self.lots.find(lot.0)?;
+        let running = self.lots.running_level(lot.0, record);
+        Some(LotTerms {
+            limit: self.grid.limit(record.level()),
+            running_limit: record.has_running().then(|| self.grid.limit(running)),
+            age: record.age,
+            units: u32::from(record.units),
+            held: u32::from(record.held),
+        })
+    }
+
+    /// Units a lot wins; none if it does not stand.
+    pub fn won(&self, lot: Lot) -> u32 {
+        self.lots.find(lot.0).map_or(0, |record| self.won_by(&self.cut, lot.0, record))
+    }
+
+    /// All lots that stand, by number.
+    pub fn lots(&self) -> impl Iterator<Item = (Lot, LotTerms)> + '_ {
+        self.lots.numbers().filter_map(|lot| Some((Lot(lot), self.terms(Lot(lot))?)))
+    }
+
+    /// Bytes the book has reserved, everything included.
+    pub fn bytes(&self) -> usize {
+        size_of::<Self>()
+            + self.lots.bytes()
+            + self.rows.bytes()
+            + self.grid.bytes()
+            + self.delta.capacity() * size_of::<Change>()
+            + self.confirmed.capacity() * size_of::<Change>()
+            + self.pending.capacity() * size_of::<u32>()
+    }
+
+    /// Units of one lot, in the order held, queued.
+    fn parts(record: Record) -> (u32, u32) {
+        (u32::from(record.held), record.queued())
+    }
+}

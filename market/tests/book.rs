@@ -1,0 +1,400 @@
+//! The book against the rules spelt out slowly, on random sequences of events.
+
+#[path = "book/oracle.rs"]
+mod oracle;
+
+use std::collections::BTreeMap;
+
+use market::book::{Book, BookError, Change, Lot, LotTerms, Place, rung_at_or_above};
+use oracle::{Offer, Outcome};
+use proptest::prelude::*;
+use proto::Price;
+use proto::market::{Ladder, PriceRule};
+
+fn price(micros: u64) -> Price {
+    Price::from_micros(micros).unwrap()
+}
+
+/// One random event. Lots are named by their place among those that stand.
+#[derive(Clone, Debug)]
+enum Step {
+    Insert { limit: u64, running: u64, units: u32, held: u32, pause: u64 },
+    Remove { which: usize },
+    Relimit { which: usize, limit: u64, running: u64, renew: bool },
+    Resize { which: usize, units: u32, held: u32 },
+    Supply { supply: u32 },
+    Reserve { reserve: u64 },
+    Ladder { which: usize },
+    Confirm,
+}
+
+/// How limits are drawn.
+#[derive(Clone, Copy, Debug)]
+enum Limits {
+    /// A handful of rungs: nearly everything ties.
+    Coarse,
+    /// Micro-dollars apart, off every ladder.
+    Near,
+    /// Anywhere on the default ladder, the highest rung included.
+    Wide,
+}
+
+fn limit(limits: Limits) -> BoxedStrategy<u64> {
+    match limits {
+        Limits::Coarse => (1_u64..=5).prop_map(|rung| rung * 1_000).boxed(),
+        Limits::Near => (2_997_u64..3_004).boxed(),
+        Limits::Wide => prop_oneof![
+            8 => (1_u64..3_000).prop_map(|rung| rung * 1_000),
+            1 => (1_u64..(1 << 18)).prop_map(|rung| rung * 1_000),
+        ]
+        .boxed(),
+    }
+}
+
+fn step(limits: Limits) -> impl Strategy<Value = Step> {
+    // One lot in eight has a running limit; small numbers mean none.
+    let running = || prop_oneof![7 => Just(0_u64), 1 => (1_u64..9).prop_map(|more| more * 500)];
+    let pause = prop_oneof![9 => 0_u64..3, 1 => (0_u64..3).prop_map(|half| half << 31)];
+    prop_oneof![
+        12 => (limit(limits), running(), 1_u32..6, 0_u32..12, pause)
+            .prop_map(|(limit, running, units, held, pause)| Step::Insert { limit, running, units, held, pause }),
+        6 => any::<usize>().prop_map(|which| Step::Remove { which }),
+        12 => (any::<usize>(), limit(limits), running(), any::<bool>())
+            .prop_map(|(which, limit, running, renew)| Step::Relimit { which, limit, running, renew }),
+        3 => (any::<usize>(), 1_u32..6, 0_u32..7)
+            .prop_map(|(which, units, held)| Step::Resize { which, units, held }),
+        5 => (0_u32..40).prop_map(|supply| Step::Supply { supply }),
+        1 => limit(limits).prop_map(|limit| Step::Reserve { reserve: limit - limit % 700 }),
+        1 => (0_usize..3).prop_map(|which| Step::Ladder { which }),
+        8 => Just(Step::Confirm),
+    ]
+}
+
+fn steps(limits: Limits) -> impl Strategy<Value = (bool, Vec<Step>)> {
+    (any::<bool>(), prop::collection::vec(step(limits), 1..70))
+}
+
+/// A book and what it should hold.
+struct Pair {
+    book: Book,
+    rule: PriceRule,
+    offers: BTreeMap<u32, Offer>,
+    was: Outcome,
+}
+
+fn ladder(which: usize) -> Ladder {
+    match which {
+        0 => Ladder::default(),
+        1 => Ladder::Step(price(500)),
+        _ => Ladder::Rungs([1_000, 2_000, 3_000, 4_500, 9_000].map(price).to_vec()),
+    }
+}
+
+impl Pair {
+    fn new(highest_rejected: bool) -> Self {
+        let rule = if highest_rejected { PriceRule::HighestRejected } else { PriceRule::LowestAccepted };
+        let book = Book::new(Ladder::default(), price(1_000), rule).unwrap();
+        let was = oracle::clear(&BTreeMap::new(), 0, 1_000, rule);
+        Self { book, rule, offers: BTreeMap::new(), was }
+    }
+
+    fn pick(&self, which: usize) -> Option<u32> {
+        self.offers.keys().nth(which % self.offers.len().max(1)).copied()
+    }
+
+    fn offer(&mut self, lot: Lot) {
+        let terms = self.book.terms(lot).unwrap();
+        let LotTerms { limit, running_limit, age, units, held } = terms;
+        self.offers.insert(lot.0, Offer { limit, running_limit, age, units, held });
+    }
+
+    /// Carries out one event on both sides and compares everything.
+    fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
+        let raised = |limit: u64, more: u64| (more > 0).then_some(limit + more);
+        match *step {
+            Step::Insert { limit, running, units, held, pause } => {
+                let age = self.book.age_next() + pause;
+                let held = held.saturating_sub(6).min(units);
+                let terms = LotTerms { limit, running_limit: raised(limit, running), age, units, held };
+                let lot = self.book.insert(terms).unwrap();
+                prop_assert_eq!(self.book.terms(lot), Some(terms));
+                self.offer(lot);
+            }
+            Step::Remove { which } => {
+                let Some(lot) = self.pick(which) else { return Ok(()) };
+                self.book.remove(Lot(lot)).unwrap();
+                self.offers.remove(&lot);
+            }
+            Step::Relimit { which, limit, running, renew } => {
+                let Some(lot) = self.pick(which) else { return Ok(()) };
+                let new = self.book.age_next();
+                let place = if renew { Place::New(new) } else { Place::Keep };
+                let rest = self.book.relimit(Lot(lot), limit, raised(limit, running), place).unwrap();
+                let was = self.offers[&lot];
+                prop_assert_eq!(rest.is_some(), renew && was.held > 0 && was.held < was.units);
+                for lot in rest.into_iter().chain([Lot(lot)]) {
+                    self.offer(lot);
+                }
+                let now = self.offers[&lot];
+                prop_assert_eq!((now.limit, now.held), (limit, was.held));
+                prop_assert_eq!(now.age, if renew && was.held == 0 { new } else { was.age });
+            }
+            Step::Resize { which, units, held } => {
+                let Some(lot) = self.pick(which) else { return Ok(()) };
+                self.book.resize(Lot(lot), units, held.min(units)).unwrap();
+                self.offer(Lot(lot));
+            }
+            Step::Supply { supply } => self.book.set_supply(supply).unwrap(),
+            Step::Reserve { reserve } => self.book.set_reserve(price(reserve)),
+            Step::Ladder { which } => self.book.set_ladder(ladder(which)).unwrap(),
+            Step::Confirm => return self.confirm(),
+        }
+        self.compare()
+    }
+
+    fn clear(&self) -> Outcome {
+        oracle::clear(&self.offers, self.book.supply(), self.book.reserve(), self.rule)
+    }
+
+    fn compare(&mut self) -> Result<(), TestCaseError> {
+        let now = self.clear();
+        prop_assert_eq!(self.book.price(), now.price);
+        prop_assert_eq!(self.book.sold(), now.sold);
+        prop_assert_eq!(self.book.surplus(), now.surplus);
+        prop_assert_eq!(self.book.demand(), self.offers.values().map(|offer| offer.units).sum::<u32>());
+        for &lot in self.offers.keys() {
+            prop_assert_eq!(self.book.won(Lot(lot)), now.won.get(&lot).copied().unwrap_or(0), "lot {}", lot);
+        }
+        let mut delta = self.book.delta().to_vec();
+        delta.sort_unstable_by_key(|change| change.lot);
+        let lots: std::collections::BTreeSet<u32> =
+            self.was.won.keys().chain(now.won.keys()).copied().collect();
+        let count = |outcome: &Outcome, lot| outcome.won.get(&lot).copied().unwrap_or(0);
+        let expected: Vec<Change> = lots
+            .into_iter()
+            .map(|lot| Change { lot: Lot(lot), before: count(&self.was, lot), after: count(&now, lot) })
+            .filter(|change| change.before != change.after)
+            .collect();
+        prop_assert_eq!(delta, expected);
+        prop_assert_eq!(self.book.content_hash(), self.book.content_hash_from_scratch());
+        self.check_promises(&now)?;
+        self.was = now;
+        Ok(())
+    }
+
+    /// No envy, no winner above its limit, nothing below the reserve, and what the lowest winning bid says is so.
+    fn check_promises(&self, now: &Outcome) -> Result<(), TestCaseError> {
+        let (supply, reserve) = (self.book.supply(), self.book.reserve());
+        let Some(paid) = now.price else {
+            prop_assert_eq!(self.book.lowest_winning_bid(), None);
+            return Ok(());
+        };
+        prop_assert!(paid >= reserve);
+        for (lot, offer) in &self.offers {
+            let won = now.won.get(lot).copied().unwrap_or(0);
+            let effective = offer.running_limit.unwrap_or(offer.limit);
+            let (won_held, won_queued) = (won.min(offer.held), won.saturating_sub(offer.held));
+            prop_assert!(won_held == 0 || effective >= paid);
+            prop_assert!(won_queued == 0 || offer.limit >= paid);
+            prop_assert!(won_held == offer.held || effective <= paid || effective < reserve);
+            prop_assert!(won == offer.units || offer.limit <= paid || offer.limit < reserve);
+        }
+        let wins = |limit| oracle::would_win(&self.offers, supply, reserve, limit);
+        match self.book.lowest_winning_bid() {
+            Some(least) => {
+                prop_assert!(wins(least), "{least} does not win");
+                prop_assert_eq!(rung_at_or_above(self.book.ladder(), price(least)), Some(price(least)));
+                let lower = (0..least)
+                    .rev()
+                    .take(2_000)
+                    .find(|&limit| rung_at_or_above(self.book.ladder(), price(limit)) == Some(price(limit)));
+                prop_assert!(lower.is_none_or(|lower| !wins(lower)), "{lower:?} wins too");
+            }
+            None => {
+                let highest = match self.book.ladder() {
+                    Ladder::Step(step) => step.micros() * ((1 << 18) - 1),
+                    Ladder::Rungs(rungs) => rungs.last().unwrap().micros(),
+                };
+                prop_assert!(!wins(highest));
+            }
+        }
+        Ok(())
+    }
+
+    fn confirm(&mut self) -> Result<(), TestCaseError> {
+        let mut confirmed = self.book.confirm().to_vec();
+        confirmed.sort_unstable_by_key(|change| change.lot);
+        let mut expected = Vec::new();
+        for (&lot, offer) in &mut self.offers {
+            let won = self.was.won.get(&lot).copied().unwrap_or(0);
+            if won != offer.held {
+                expected.push(Change { lot: Lot(lot), before: offer.held, after: won });
+                offer.held = won;
+            }
+        }
+        prop_assert_eq!(confirmed, expected);
+        // Incumbents keep what they have: clearing again gives the same units at the same price.
+        let again = self.clear();
+        prop_assert_eq!(&again.won, &self.was.won);
+        // A unit that loses in spite of a running limit stands at its plain limit from now on, which may lower the
+        // highest rejected limit; without such units the price stays.
+        if self.offers.values().all(|offer| offer.running_limit.is_none()) {
+            prop_assert_eq!(again.price, self.was.price);
+        }
+        self.was = again;
+        prop_assert!(self.book.confirm().is_empty(), "a second round changes nothing");
+        self.book.set_supply(self.book.supply()).unwrap();
+        prop_assert!(self.book.delta().is_empty(), "clearing twice changes nothing");
+        self.compare()
+    }
+
+    /// The same content put into a fresh book gives the same answers.
+    fn compare_with_scratch(&self) -> Result<(), TestCaseError> {
+        let standing: Vec<(Lot, LotTerms)> = self.book.lots().collect();
+        let terms: Vec<LotTerms> = standing.iter().map(|&(_, terms)| terms).collect();
+        let reserve = price(self.book.reserve());
+        let scratch =
+            Book::load(self.book.ladder().clone(), reserve, self.rule, self.book.supply(), &terms).unwrap();
+        prop_assert_eq!(scratch.price(), self.book.price());
+        prop_assert_eq!(scratch.lowest_winning_bid(), self.book.lowest_winning_bid());
+        prop_assert_eq!(scratch.content_hash(), self.book.content_hash());
+        prop_assert_eq!(scratch.demand_at_reserve(), self.book.demand_at_reserve());
+        for (number, (lot, _)) in standing.into_iter().enumerate() {
+            prop_assert_eq!(scratch.won(Lot(number as u32)), self.book.won(lot));
+        }
+        Ok(())
+    }
+}
+
+fn run(highest_rejected: bool, steps: &[Step]) -> Result<(), TestCaseError> {
+    let mut pair = Pair::new(highest_rejected);
+    for (number, step) in steps.iter().enumerate() {
+        pair.take(step)?;
+        if number % 8 == 0 {
+            pair.compare_with_scratch()?;
+        }
+    }
+    pair.compare_with_scratch()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn agrees_with_the_rules_where_nearly_everything_ties((rule, steps) in steps(Limits::Coarse)) {
+        run(rule, &steps)?;
+    }
+
+    #[test]
+    fn agrees_with_the_rules_at_limits_a_hair_apart((rule, steps) in steps(Limits::Near)) {
+        run(rule, &steps)?;
+    }
+
+    #[test]
+    fn agrees_with_the_rules_across_the_ladder((rule, steps) in steps(Limits::Wide)) {
+        run(rule, &steps)?;
+    }
+}
+
+/// A small generator of numbers, the same everywhere (xorshift64*).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % end
+    }
+}
+
+/// Crowded levels grow trees of several storeys; what the book says it changed is added up and compared with the
+/// rules from time to time.
+fn crowd(seed: u64, levels: u64, lots: usize, events: usize, confirm_every: usize) {
+    let mut numbers = Numbers(seed);
+    let mut pair = Pair::new(false);
+    let mut standing: Vec<u32> = Vec::new();
+    let mut won: BTreeMap<u32, u32> = BTreeMap::new();
+    for event in 0..events {
+        let grow = standing.len() < lots && numbers.below(4) > 0;
+        let kind = if grow { 0 } else { numbers.below(100) };
+        let limit = (1 + numbers.below(levels)) * 1_000;
+        let which = numbers.below(standing.len().max(1) as u64) as usize;
+        if grow || (kind < 24 && standing.len() < 2 * lots) {
+            // Now and then an age far ahead, so that leaves of different prefixes stand side by side.
+            let age = pair.book.age_next() + if numbers.below(50) == 0 { 1 << 32 } else { 0 };
+            let terms =
+                LotTerms { limit, running_limit: None, age, units: 1 + numbers.below(4) as u32, held: 0 };
+            standing.push(pair.book.insert(terms).unwrap().0);
+        } else if kind < 48 {
+            pair.book.remove(Lot(standing.swap_remove(which))).unwrap();
+        } else if kind < 98 {
+            let lot = Lot(standing[which]);
+            let raised = limit > pair.book.terms(lot).unwrap().limit;
+            let place = if raised { Place::New(pair.book.age_next()) } else { Place::Keep };
+            standing.extend(pair.book.relimit(lot, limit, None, place).unwrap().map(|rest| rest.0));
+        } else {
+            let most = u64::from(pair.book.demand()) + 10;
+            pair.book.set_supply(numbers.below(most) as u32).unwrap();
+        }
+        for change in pair.book.delta() {
+            assert_eq!(won.remove(&change.lot.0).unwrap_or(0), change.before, "event {event}");
+            if change.after > 0 {
+                won.insert(change.lot.0, change.after);
+            }
+        }
+        if event % confirm_every == 0 {
+            pair.book.confirm();
+        }
+        if event % (events / 12) == 0 {
+            pair.offers.clear();
+            for &lot in &standing {
+                pair.offer(Lot(lot));
+            }
+            let now = pair.clear();
+            assert_eq!(now.won, won, "event {event}");
+            assert_eq!(now.price, pair.book.price(), "event {event}");
+            assert_eq!(pair.book.content_hash(), pair.book.content_hash_from_scratch());
+            pair.compare_with_scratch().unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_crowd_on_two_levels() {
+    crowd(1, 2, 3_000, 12_000, 1);
+}
+
+#[test]
+fn a_crowd_on_ten_levels_in_rounds_of_many_events() {
+    crowd(2, 10, 3_000, 12_000, 37);
+}
+
+#[test]
+fn a_crowd_on_a_thousand_levels() {
+    crowd(3, 1_000, 3_000, 12_000, 3);
+}
+
+#[test]
+fn impossible_operations_are_refused_and_change_nothing() {
+    let mut book = Book::new(Ladder::default(), price(1_000), PriceRule::default()).unwrap();
+    let terms = LotTerms { limit: 2_000, running_limit: None, age: 5, units: 2, held: 1 };
+    let lot = book.insert(terms).unwrap();
+    book.set_supply(1).unwrap();
+    let was = (book.content_hash(), book.age_next());
+    assert_eq!(book.insert(terms), Err(BookError::Age { age: 5, least: 6 }));
+    let next = LotTerms { age: 6, ..terms };
+    assert_eq!(book.insert(LotTerms { units: 0, ..next }), Err(BookError::Units { units: 0 }));
+    assert_eq!(book.insert(LotTerms { units: 65_536, ..next }), Err(BookError::Units { units: 65_536 }));
+    assert_eq!(book.insert(LotTerms { held: 3, ..next }), Err(BookError::Held { held: 3, units: 2 }));
+    let running = LotTerms { running_limit: Some(1_000), ..next };
+    assert_eq!(book.insert(running), Err(BookError::RunningLimit { running_limit: 1_000, limit: 2_000 }));
+    assert_eq!(book.remove(Lot(7)), Err(BookError::UnknownLot { lot: 7 }));
+    assert_eq!(book.relimit(lot, 3_000, None, Place::New(4)), Err(BookError::Age { age: 4, least: 6 }));
+    assert_eq!(book.resize(lot, 1, 2), Err(BookError::Held { held: 2, units: 1 }));
+    assert_eq!(book.set_supply(u32::MAX), Err(BookError::Demand { units: u64::from(u32::MAX) }));
+    assert_eq!(book.set_ladder(Ladder::Step(Price::ZERO)), Err(BookError::Step));
+    assert_eq!((book.content_hash(), book.age_next()), was);
+    let twice = Book::load(Ladder::default(), price(0), PriceRule::default(), 1, &[terms, terms]);
+    assert_eq!(twice.err(), Some(BookError::AgeTwice { age: 5 }));
+}

@@ -1,0 +1,81 @@
+//! The auction's rules for one market and one-option bids, spelt out the slow way: sort all units, walk, and read the
+//! price from its definition. Nothing here is shared with the book.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use proto::market::PriceRule;
+
+/// One lot, as the rules see it.
+#[derive(Clone, Copy, Debug)]
+pub struct Offer {
+    pub limit: u64,
+    pub running_limit: Option<u64>,
+    pub age: u64,
+    pub units: u32,
+    pub held: u32,
+}
+
+impl Offer {
+    /// What a unit counts for: held units by the running limit.
+    fn effective(&self, is_held: bool) -> u64 {
+        if is_held { self.running_limit.unwrap_or(self.limit) } else { self.limit }
+    }
+}
+
+/// What a clearing comes to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Units won by each lot that wins any.
+    pub won: BTreeMap<u32, u32>,
+    pub sold: u32,
+    pub price: Option<u64>,
+    pub surplus: u128,
+}
+
+/// Clears by sorting and walking.
+pub fn clear(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, rule: PriceRule) -> Outcome {
+    // One line per unit: value, whether it waits, age, lot.
+    let mut units: Vec<(Reverse<u64>, bool, u64, u32)> = Vec::new();
+    for (&lot, offer) in offers {
+        for unit in 0..offer.units {
+            let is_held = unit < offer.held;
+            units.push((Reverse(offer.effective(is_held)), !is_held, offer.age, lot));
+        }
+    }
+    units.sort_unstable();
+    let mut outcome = Outcome { won: BTreeMap::new(), sold: 0, price: None, surplus: 0 };
+    let mut lowest_accepted = u64::MAX;
+    let mut lowest_plain = u64::MAX;
+    let mut highest_rejected = reserve;
+    for &(Reverse(limit), _, _, lot) in &units {
+        if limit >= reserve && outcome.sold < supply {
+            *outcome.won.entry(lot).or_insert(0) += 1;
+            outcome.sold += 1;
+            outcome.surplus += u128::from(limit - reserve);
+            lowest_accepted = lowest_accepted.min(limit);
+            lowest_plain = lowest_plain.min(offers[&lot].limit);
+        } else {
+            highest_rejected = highest_rejected.max(limit);
+        }
+    }
+    outcome.price = if supply == 0 {
+        None
+    } else if outcome.sold < supply {
+        Some(reserve)
+    } else {
+        Some(match rule {
+            PriceRule::HighestRejected => highest_rejected,
+            PriceRule::LowestAccepted => lowest_accepted.min(highest_rejected.max(lowest_plain)),
+        })
+    };
+    outcome
+}
+
+/// Whether a youngest bid for one unit at `limit` would win.
+pub fn would_win(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, limit: u64) -> bool {
+    let newcomer = Offer { limit, running_limit: None, age: u64::MAX, units: 1, held: 0 };
+    let mut offers = offers.clone();
+    offers.insert(u32::MAX, newcomer);
+    clear(&offers, supply, reserve, PriceRule::default()).won.contains_key(&u32::MAX)
+}
