@@ -4,6 +4,7 @@ mod answers;
 mod archive;
 mod claim;
 mod fence;
+mod kill;
 mod rows;
 mod snapshot;
 mod support;
