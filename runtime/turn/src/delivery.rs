@@ -49,7 +49,7 @@ pub struct Decoded<C> {
 #[derive(Clone, Debug)]
 pub(crate) enum Content<C> {
     /// Commands, each read for itself.
-    Commands { sender: Sender, commands: Vec<Result<Received<C>, Refused>> },
+    Commands { sender: Sender, commands: Vec<Result<Received<C>, Box<Refused>>> },
     /// No commands can be read from it.
     Unreadable { sender: Sender, refused: Box<Refused> },
     /// Its subject names nobody who could be answered, or another machine or stream.
@@ -113,8 +113,9 @@ fn content<C: Command>(sender: Sender, payload: &[u8]) -> Content<C> {
     }
     match read::commands::<C>(payload) {
         Ok(commands) => {
-            let receive = |command: Result<C, Refused>| command.map(|it| Received::new(sender.clone(), it));
-            let commands = commands.into_iter().map(receive).collect();
+            let read = commands.into_iter();
+            let received = read.map(|it| it.map(|it| Received::new(sender.clone(), it)).map_err(Box::new));
+            let commands = received.collect();
             Content::Commands { sender, commands }
         }
         Err(refused) => Content::Unreadable { sender, refused },

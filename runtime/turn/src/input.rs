@@ -145,11 +145,11 @@ fn replay_item<M: Machine>(
         return Err(format!("message {} holds no commands", item.sequence));
     };
     let commands = (0..).zip(commands).filter_map(|(place, command)| Some((place, command.ok()?))).collect();
-    let found = item.found.into_iter().map(found).collect();
+    let found = item.found.iter().map(found).collect();
     Ok(Replayed::Message { commands, skipped: item.skipped, found, delivery: decoded.delivery })
 }
 
-fn found(record: FoundRecord) -> Found {
+fn found(record: &FoundRecord) -> Found {
     let locator = Locator::new(record.row, record.entry);
     let answered = Answered { key: record.key, digest: record.digest, locator };
     Found { command: record.command, answered }

@@ -25,7 +25,7 @@ pub struct Outgoing {
     pub id: String,
     /// Where it goes.
     pub subject: String,
-    /// `type` attribute of its CloudEvents headers.
+    /// `type` attribute of its `CloudEvents` headers.
     pub kind: &'static str,
     /// Its body, or a piece of it.
     pub payload: Bytes,
@@ -115,15 +115,15 @@ impl Refusals {
         }
     }
 
-    /// The messages that tell them. Their ids come from the place of the first command in the input, which is
-    /// the same when it is read again after a crash.
+    /// The messages that tell them.
     pub(crate) fn tell<M: Machine>(self, stream: &StreamName, at: Timestamp) -> Vec<Outgoing> {
         let mut out = Vec::new();
         for (principal, mut refusals) in self.by_principal {
             while !refusals.is_empty() {
                 let rest = refusals.split_off(refusals.len().min(ANSWERS_PER_MESSAGE_MAX));
-                let Some((position, command, _)) = refusals.first() else { break };
-                let id = at_once_id::<M>(stream, "refused", *position, *command);
+                let (Some(first), Some(last)) = (refusals.first(), refusals.last()) else { break };
+                let (first, last) = ((first.0, first.1), (last.0, last.1));
+                let id = at_once_id::<M>(stream, "refused", first, last, refusals.len());
                 let answers = refusals.into_iter().map(|(_, _, refused)| Answer::Refused(refused)).collect();
                 refusals = rest;
                 let payload = envelope::<M, _>(stream, None, at, answers);
@@ -136,14 +136,19 @@ impl Refusals {
     }
 }
 
-/// The id of a message that answers a delivery without a row: the delivery's place and the command's in it.
+/// The id of a message that answers commands without a row: the places of the first and the last of them in the
+/// input, and how many there are. Read again after a crash, the same messages may be batched otherwise; then the
+/// answers go out in other messages, which must not be taken for these.
 pub(crate) fn at_once_id<M: Machine>(
     stream: &StreamName,
     what: &str,
-    position: Position,
-    command: u32,
+    first: (Position, u32),
+    last: (Position, u32),
+    count: usize,
 ) -> String {
-    format!("{}.{stream}.{what}.{}.{}.{command}", M::NAME, position.created, position.sequence)
+    let ((first, first_command), (last, last_command)) = (first, last);
+    let (created, from, to) = (first.created, first.sequence, last.sequence);
+    format!("{}.{stream}.{what}.{created}.{from}.{first_command}-{to}.{last_command}.{count}", M::NAME)
 }
 
 pub(crate) fn number_pieces(id: &str, pieces: Vec<Publication>) -> Vec<Outgoing> {

@@ -21,9 +21,8 @@ pub struct Repeat {
     pub command: u32,
 }
 
-/// The recorded answers to `repeats`, all of which were decided in `row`. Each message's id comes from the
-/// place of the first repeat in it, so that asking again is answered again, and reading the same question
-/// again after a crash is not.
+/// The recorded answers to `repeats`, all of which were decided in `row`. Ids come from the places of the
+/// repeats, so that asking again is answered again, and reading the same questions again after a crash is not.
 ///
 /// # Errors
 /// When the row cannot be read, or a repeat names an entry that it does not have.
@@ -36,18 +35,17 @@ pub fn retell<M: Machine>(
     let batch = fold::events::<M>(stream, row)?;
     let entries = input::entries::<M>(stream, row.position, &row.input).map_err(unreadable)?;
     let mut told = Vec::new();
-    let mut first = None;
     for repeat in repeats {
         let index = repeat.locator.index() as usize;
         let entry = entries.get(index).zip(batch.entries.get(index));
         let Some((Entry { received: Some(received), .. }, events)) = entry else {
             return Err(unreadable(format!("entry {index} is no command")));
         };
-        first.get_or_insert(repeat);
         told.extend(M::retell(stream, row.sequence, row.at, received, &events.events));
     }
-    let Some(first) = first else { return Ok(Vec::new()) };
-    let id = at_once_id::<M>(stream, "again", first.asked_at, first.command);
+    let (Some(first), Some(last)) = (repeats.first(), repeats.last()) else { return Ok(Vec::new()) };
+    let (first, last) = ((first.asked_at, first.command), (last.asked_at, last.command));
+    let id = at_once_id::<M>(stream, "again", first, last, repeats.len());
     // Repeats of one message that were decided in several rows are told by several messages.
     Ok(number_pieces(&format!("{id}.{}", row.sequence), merge(told)))
 }

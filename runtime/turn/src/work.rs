@@ -299,7 +299,7 @@ impl<M: Machine> Turn<M> {
     fn commands(
         &mut self,
         known: &Known,
-        commands: Vec<Result<Received<M::Command>, Refused>>,
+        commands: Vec<Result<Received<M::Command>, Box<Refused>>>,
         draft: &mut Draft<M::Command, M::Event>,
     ) -> Result<(), Broken> {
         let position = known.delivery.position;
@@ -307,7 +307,7 @@ impl<M: Machine> Turn<M> {
         let total = commands.len();
         for (place, command) in (0..).zip(commands) {
             match command {
-                Err(refused) => draft.refuse(&known.sender, position, place, refused),
+                Err(refused) => draft.refuse(&known.sender, position, place, *refused),
                 Ok(received) => match self.answered(known, place, &received)? {
                     None => {
                         self.decide(received, draft)?;

@@ -1,5 +1,6 @@
 //! One stream of the toy machine, followed by eye.
 
+#![allow(clippy::unwrap_used)]
 use bytes::Bytes;
 use proto::{StreamName, Timestamp};
 use turn::testing::Tally;
@@ -47,8 +48,8 @@ fn a_command_is_decided_once_told_again_and_found_in_its_row() {
     assert_eq!((again.counts.repeated, again.counts.conflicts), (1, 1));
     let retold = retell::<Tally>(&stream, &row, &again.repeats).unwrap();
     assert_eq!(retold[0].payload, first.outgoing[0].payload);
-    assert_eq!(retold[0].id, "tally.main.again.7.2.0.1");
-    assert_eq!(again.at_once[0].id, "tally.main.refused.7.3.0");
+    assert_eq!(retold[0].id, "tally.main.again.7.2.0-2.0.1.1");
+    assert_eq!(again.at_once[0].id, "tally.main.refused.7.3.0-3.0.1");
     let refused = std::str::from_utf8(&again.at_once[0].payload).unwrap();
     assert!(refused.contains(r#""type":"Refused","id":"a1","tenant":"t","reason":"id-reused""#), "{refused}");
 }

@@ -158,9 +158,8 @@ impl Machine for Tally {
             let sum = self.accounts.values().sum();
             events.push(TallyEvent::Summed { number: self.state.sums + 1, sum });
         }
-        for index in before..events.len() {
-            let event = events[index].clone();
-            self.apply(now, &event);
+        for event in events.iter().skip(before) {
+            self.apply(now, event);
         }
     }
 
