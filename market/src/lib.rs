@@ -1,3 +1,4 @@
 //! Walras.
 
 pub mod book;
+pub mod view;

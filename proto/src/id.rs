@@ -169,6 +169,13 @@ ids! {
     TenantId, "tenant", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
 }
 
+/// A bid is known by the id of the command that placed it.
+impl From<CommandId> for BidId {
+    fn from(id: CommandId) -> Self {
+        Self(id.0)
+    }
+}
+
 /// One region × one server class, written `region/class`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MarketId(Arc<str>);

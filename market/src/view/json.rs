@@ -1,0 +1,197 @@
+//! What readers are given, as JSON: the answers of `/v1/bids` and `/v1/markets`, the same on the bus and over HTTP.
+
+use proto::market::{
+    BidNumber, BidOption, BidState, LeaseNumber, LossReason, MarketSettings, Prices, RoundNumber,
+};
+use proto::{BidId, ClusterId, MarketId, PoolId, Price, TenantId, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::AsOf;
+
+/// Some of a tenant's bids.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bids {
+    /// When this was so.
+    pub as_of: AsOf,
+    /// The bids, in the order in which they were placed.
+    pub bids: Vec<Bid>,
+    /// Where to go on, if there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<BidNumber>,
+}
+
+/// One bid, alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct BidAlone {
+    /// When this was so.
+    pub as_of: AsOf,
+    /// The bid.
+    #[serde(flatten)]
+    pub bid: Bid,
+}
+
+/// A bid as its tenant sees it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bid {
+    /// Its id, as its tenant named it.
+    pub bid: BidId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// For which cluster.
+    pub cluster: ClusterId,
+    /// For which pool.
+    pub pool: PoolId,
+    /// What it is.
+    pub state: BidState,
+    /// How often its terms were set; an amendment names it.
+    pub version: u32,
+    /// How many servers it wants.
+    pub quantity: u32,
+    /// Fewer than this are worth nothing to it.
+    pub min_quantity: u32,
+    /// Where, at which limit.
+    pub options: Vec<BidOption>,
+    /// When it ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// When it was placed.
+    pub placed_at: Timestamp,
+    /// When its terms last changed, or it ended.
+    pub changed_at: Timestamp,
+    /// Its units in sums.
+    pub units: Units,
+    /// What it holds, by number.
+    pub leases: Vec<Leases>,
+}
+
+/// A bid's units in sums.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Units {
+    /// Won and not under notice.
+    pub winning: u32,
+    /// Those of the winning ones that may still wait for a server: they were told when it comes at the latest.
+    pub waiting: u32,
+    /// Wanted and not won.
+    pub queued: u32,
+    /// Under notice.
+    pub leaving: u32,
+}
+
+/// Consecutive leases of which the same holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Leases {
+    /// The first one's number.
+    pub first: LeaseNumber,
+    /// How many.
+    pub units: u32,
+    /// Where.
+    pub market: MarketId,
+    /// The round that awarded them.
+    pub round: RoundNumber,
+    /// When a server is there at the latest; absent where one was free at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub available_by: Option<Timestamp>,
+    /// Their notice, if they are under one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub notice: Option<Notice>,
+}
+
+/// Why and until when a leaving lease is still there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Notice {
+    /// When the server is gone.
+    pub gone_at: Timestamp,
+    /// Why.
+    pub reason: LossReason,
+    /// The round that gave it.
+    pub round: RoundNumber,
+    /// The least limit that would have kept the lease, if a limit could have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_by: Option<Price>,
+}
+
+/// Some of an exchange's markets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Markets {
+    /// When this was so.
+    pub as_of: AsOf,
+    /// The markets, by name.
+    pub markets: Vec<Market>,
+    /// Where to go on, if there are more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<MarketId>,
+}
+
+/// One market, alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct MarketAlone {
+    /// When this was so.
+    pub as_of: AsOf,
+    /// The market.
+    #[serde(flatten)]
+    pub market: Market,
+}
+
+/// A market as everybody sees it. Nothing in it can be traced to one tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Market {
+    /// Which market.
+    pub market: MarketId,
+    /// What its operator decided.
+    pub settings: MarketSettings,
+    /// The round that last changed its figures; 0 before the first.
+    pub round: RoundNumber,
+    /// When that was.
+    pub at: Timestamp,
+    /// The figures.
+    #[serde(flatten)]
+    pub prices: Prices,
+    /// Of winners' limits; absent with few winning tenants.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub percentiles: Option<Percentiles>,
+}
+
+/// Limits that so many in a hundred of the units won do not exceed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Percentiles {
+    /// 20 in a hundred.
+    pub p20: Price,
+    /// Half of them.
+    pub p50: Price,
+    /// 80 in a hundred.
+    pub p80: Price,
+}
+
+/// A piece of a market's past.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct History {
+    /// When this was so.
+    pub as_of: AsOf,
+    /// Which market.
+    pub market: MarketId,
+    /// What held from each instant until the next one's.
+    pub points: Vec<Point>,
+    /// Where to go on, if there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Timestamp>,
+}
+
+/// What held from an instant on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Point {
+    /// From when on.
+    pub at: Timestamp,
+    /// What every winner paid per hour; null without supply.
+    pub price: Option<Price>,
+    /// The least limit that would have won then; null without supply.
+    pub lowest_winning_bid: Option<Price>,
+    /// No unit sold below this.
+    pub reserve: Price,
+    /// The lowest price until the next point, where older changes were put together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low: Option<Price>,
+    /// The highest price until the next point, where older changes were put together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub high: Option<Price>,
+}

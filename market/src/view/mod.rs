@@ -1,0 +1,244 @@
+//! The market for reading: a fold of its events, kept by whoever answers questions and never by who decides.
+//!
+//! A tenant asks about its own bids only: every question about bids takes the tenant, and there is no other way in.
+//! What is public about a market (prices, volumes, percentiles of winners' limits) is made so that nothing in it
+//! can be traced to one tenant.
+
+mod bid;
+mod history;
+pub mod json;
+mod leases;
+mod market;
+mod pages;
+mod raw;
+mod snapshot;
+pub mod transcript;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::envelope::EventBatch;
+use proto::machine::CommandKey;
+use proto::market::{BidNumber, LeaseSpan, MarketEvent, MarketNumber, RoundNumber, Rules};
+use proto::{MarketId, TenantId, Timestamp};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use self::bid::{Bid, End};
+pub use self::history::{CHANGES_KEPT, HOURS_KEPT, MINUTES_KEPT};
+use self::leases::Leaving;
+use self::market::Market;
+pub use self::market::PERCENTILE_TENANTS_MIN;
+pub use self::pages::{LEASES_PER_PAGE_MAX, PAGE_MAX};
+pub use self::snapshot::{SnapshotError, VERSION};
+
+/// Up to where a view has read: what it says was true then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+pub struct AsOf {
+    /// Place in the exchange's stream.
+    pub sequence: u64,
+    /// The instant of what stands there.
+    pub at: Timestamp,
+}
+
+/// A batch cannot follow: others are missing before it. The reader asks for a snapshot, or for what is missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a view at sequence {have} cannot go on with {got}")]
+pub struct Gap {
+    /// Up to where the view has read.
+    pub have: u64,
+    /// Where the batch stands.
+    pub got: u64,
+}
+
+/// An exchange as its events tell it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct View {
+    as_of: AsOf,
+    round: RoundNumber,
+    rules: Rules,
+    markets: BTreeMap<MarketNumber, Market>,
+    market_names: BTreeMap<MarketId, MarketNumber>,
+    bids: BTreeMap<BidNumber, Bid>,
+    /// Bids by tenant and id, hashed.
+    names: BTreeMap<CommandKey, BidNumber>,
+    tenants: BTreeMap<TenantId, BTreeSet<BidNumber>>,
+}
+
+impl View {
+    /// A view before the first event.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Up to where the view has read.
+    pub const fn as_of(&self) -> AsOf {
+        self.as_of
+    }
+
+    /// The last round.
+    pub const fn round(&self) -> RoundNumber {
+        self.round
+    }
+
+    /// What holds for the whole exchange.
+    pub const fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Folds a whole batch. One that was folded already changes nothing, so that a reader may tail from anywhere
+    /// before its snapshot.
+    ///
+    /// # Errors
+    /// When batches are missing between the last one and this.
+    pub fn apply_batch(&mut self, batch: &EventBatch<MarketEvent>) -> Result<(), Gap> {
+        if batch.sequence <= self.as_of.sequence {
+            return Ok(());
+        }
+        if batch.sequence > self.as_of.sequence.saturating_add(1) {
+            return Err(Gap { have: self.as_of.sequence, got: batch.sequence });
+        }
+        self.as_of = AsOf { sequence: batch.sequence, at: batch.at };
+        for event in batch.entries.iter().flat_map(|entry| &entry.events) {
+            self.apply(batch.at, batch.sequence, event);
+        }
+        Ok(())
+    }
+
+    /// Folds one event: total, because an event that happened cannot be refused. What names a bid, market or
+    /// lease that this view has not been told of changes nothing.
+    pub fn apply(&mut self, at: Timestamp, sequence: u64, event: &MarketEvent) {
+        self.as_of = AsOf { sequence, at };
+        match event {
+            MarketEvent::BidPlaced { number, bid, .. } => self.insert(*number, Bid::new(at, bid)),
+            MarketEvent::BidAmended { number, version, amendment } => {
+                self.reweigh(*number, |bid| bid.amend(at, *version, &amendment.terms));
+            }
+            MarketEvent::BidCancelled { number } => self.end(at, *number, End::Cancelled),
+            MarketEvent::BidExpired { number } => self.end(at, *number, End::Expired),
+            MarketEvent::BidForgotten { number } => self.forget(*number),
+            MarketEvent::MarketDefined { market, id, settings } => {
+                self.market_names.insert(id.clone(), *market);
+                let entry = self.markets.entry(*market).or_insert_with(|| Market::new(id, settings));
+                entry.settings = settings.clone();
+            }
+            MarketEvent::RulesAdopted { rules } => self.rules = rules.clone(),
+            MarketEvent::UnitsAwarded { number, market, leases, round, available_by } => {
+                self.change(*number, *market, |bid| {
+                    bid.leases.award(*leases, *market, *round, *available_by)
+                });
+            }
+            MarketEvent::NoticeGiven { number, market, leases, round, gone_at, reason, kept_by } => {
+                let leaving =
+                    Leaving { gone_at: *gone_at, reason: *reason, round: *round, kept_by: *kept_by };
+                self.change(*number, *market, |bid| bid.leases.leave(*leases, leaving));
+            }
+            MarketEvent::NoticeWithdrawn { number, market, leases, .. } => {
+                self.change(*number, *market, |bid| bid.leases.stay(*leases));
+            }
+            MarketEvent::UnitsDelayed { number, leases, available_by, .. } => {
+                if let Some(bid) = self.bids.get_mut(number) {
+                    bid.leases.delay(*leases, *available_by);
+                }
+            }
+            MarketEvent::UnitsReleased { number, market, leases, .. } => {
+                self.change(*number, *market, |bid| bid.leases.release(*leases));
+            }
+            MarketEvent::PriceChanged { market, round, prices } => {
+                if let Some(market) = self.markets.get_mut(market) {
+                    market.set_prices(at, *round, prices);
+                }
+            }
+            MarketEvent::RoundClosed { round } => self.round = *round,
+            MarketEvent::CommandRefused(_)
+            | MarketEvent::NoticeAcknowledged { .. }
+            | MarketEvent::SupplyChanged { .. }
+            | MarketEvent::TrustAdopted { .. } => {}
+        }
+    }
+
+    fn insert(&mut self, number: BidNumber, mut bid: Bid) {
+        for option in &mut bid.options {
+            // One text for all bids of a market.
+            if let Some((id, _)) = self.market_names.get_key_value(&option.market) {
+                option.market = id.clone();
+            }
+        }
+        if let Some((tenant, _)) = self.tenants.get_key_value(&bid.tenant) {
+            bid.tenant = tenant.clone();
+        }
+        self.tenants.entry(bid.tenant.clone()).or_default().insert(number);
+        self.names.insert(CommandKey::of_tenant(&bid.tenant, bid.id.as_str()), number);
+        self.bids.insert(number, bid);
+    }
+
+    fn end(&mut self, at: Timestamp, number: BidNumber, end: End) {
+        if let Some(bid) = self.bids.get_mut(&number) {
+            bid.end(at, end);
+        }
+    }
+
+    fn forget(&mut self, number: BidNumber) {
+        self.reweigh(number, |bid| bid.options.clear());
+        let Some(bid) = self.bids.remove(&number) else {
+            return;
+        };
+        self.names.remove(&CommandKey::of_tenant(&bid.tenant, bid.id.as_str()));
+        if let Some(numbers) = self.tenants.get_mut(&bid.tenant) {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.tenants.remove(&bid.tenant);
+            }
+        }
+    }
+
+    /// Changes the leases of a bid in one market and keeps the market's winners in step: `change` says by how many
+    /// units the bid's winning ones there grew.
+    fn change(&mut self, number: BidNumber, market: MarketNumber, change: impl FnOnce(&mut Bid) -> i64) {
+        let (Some(bid), Some(market)) = (self.bids.get_mut(&number), self.markets.get_mut(&market)) else {
+            return;
+        };
+        let grown = change(bid);
+        if let Some(limit) = bid.limit_in(&market.id) {
+            market.winners.change(&bid.tenant, limit, grown);
+        }
+    }
+
+    /// Changes the terms of a bid and with them what its winning units weigh at which limit.
+    fn reweigh(&mut self, number: BidNumber, change: impl FnOnce(&mut Bid)) {
+        let Some(bid) = self.bids.get_mut(&number) else {
+            return;
+        };
+        weigh(&mut self.markets, bid, -1);
+        change(bid);
+        weigh(&mut self.markets, bid, 1);
+    }
+
+    /// How many units of a bid win and how many leave, and the leases themselves: for checking this fold against
+    /// the machine. A tenant's questions go through [`View::bid`].
+    pub fn units_of(&self, number: BidNumber) -> Option<(u32, u32)> {
+        self.bids.get(&number).map(|bid| (bid.leases.winning(), bid.leases.leaving()))
+    }
+
+    /// Every lease of a bid as its span and whether it leaves; see [`View::units_of`].
+    pub fn leases_of(&self, number: BidNumber) -> impl Iterator<Item = (LeaseSpan, bool)> {
+        let spans = self.bids.get(&number).into_iter().flat_map(|bid| bid.leases.spans());
+        spans.map(|span| (span.leases(), span.leaving.is_some()))
+    }
+
+    /// Numbers of all bids known, in order.
+    pub fn numbers(&self) -> impl Iterator<Item = BidNumber> {
+        self.bids.keys().copied()
+    }
+}
+
+/// Adds what a bid wins to its markets' winners, `sign` times.
+fn weigh(markets: &mut BTreeMap<MarketNumber, Market>, bid: &Bid, sign: i64) {
+    for (number, units) in bid.leases.winning_by_market() {
+        let Some(market) = markets.get_mut(&number) else {
+            continue;
+        };
+        if let Some(limit) = bid.limit_in(&market.id) {
+            market.winners.change(&bid.tenant, limit, sign * i64::from(units));
+        }
+    }
+}
