@@ -30,6 +30,7 @@ usage: cargo xtask <command>
   test [--quick]       every check that a change must pass; --quick leaves out servers, doc tests and most seeds
   up [--release] ARGS  fetch a nats-server if none is installed, build, and run `walras up ARGS`
   bench [NAME…]        run the release benches, all or the named ones, as sections for docs/measurements.md
+  tools                fetch what the tests need and print the variables that tell them of it
   purity               only the check that the cores depend on nothing impure
   supply               only the check of licences, sources and banned crates";
 
@@ -50,6 +51,7 @@ fn dispatch(arguments: &[String]) -> Result<ExitCode> {
         "test" => return test::run(rest),
         "up" => up::run(rest)?,
         "bench" => bench::run(rest)?,
+        "tools" => test::fetch()?,
         "purity" => println!("{}", purity::check()?),
         "supply" => println!("{}", supply::check()?),
         "help" | "--help" | "-h" => println!("{USAGE}"),

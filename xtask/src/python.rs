@@ -50,10 +50,11 @@ pub(crate) fn with_clients() -> Result<PathBuf> {
 fn environment() -> Result<PathBuf> {
     let folder = folder()?;
     let python = interpreter(&folder);
-    if python.exists() {
+    // Where Debian's part for environments is missing, one without pip is left behind.
+    if python.exists() && process::ask(Command::new(&python).args(["-m", "pip", "--version"])).is_ok() {
         return Ok(python);
     }
-    let make = || process::run(Command::new("python3").args(["-m", "venv"]).arg(&folder), INSTALL);
+    let make = || process::ask(Command::new("python3").args(["-m", "venv"]).arg(&folder));
     if make().is_err() {
         // Debian keeps this part of Python in a package of its own.
         debian::install("python3-venv", "Python cannot make a virtual environment without it")?;

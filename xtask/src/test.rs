@@ -58,6 +58,18 @@ pub(crate) fn run(arguments: &[String]) -> Result<ExitCode> {
     Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Fetches what the tests need, for those who run single tests by hand.
+pub(crate) fn fetch() -> Result<()> {
+    let tools = tools(&mut Steps::default())?;
+    for (name, value) in &tools.variables {
+        println!("export {name}={}", value.display());
+    }
+    if let Some(python) = &tools.python {
+        println!("# The foreign clients run with {}", python.display());
+    }
+    Ok(())
+}
+
 /// What needs no test to run, cheapest first.
 fn checks(steps: &mut Steps, quick: bool) -> Result<()> {
     steps.step("formatting", "cargo fmt --all --check", || {
@@ -73,9 +85,8 @@ fn checks(steps: &mut Steps, quick: bool) -> Result<()> {
         purity::check().map(|summary| println!("    {summary}"))
     })?;
     steps.step("lints", "cargo clippy on every target, warnings are errors", || {
-        let arguments =
-            ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--", "-D", "warnings"];
-        process::run(cargo().args(arguments), LINTS)
+        let arguments = ["clippy", "--workspace", "--all-targets", "--locked", "--quiet", "--keep-going"];
+        process::run(cargo().args(arguments).args(["--", "-D", "warnings"]), LINTS)
     })
 }
 
