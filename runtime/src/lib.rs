@@ -4,3 +4,5 @@ pub mod bus;
 pub mod nats;
 pub mod config;
 pub mod telemetry;
+pub mod admin;
+pub mod shell;

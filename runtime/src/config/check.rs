@@ -159,7 +159,7 @@ fn check_parties(config: &Config) -> Result<(), Fault> {
         }
     }
     for (index, storefront) in config.storefronts.iter().enumerate() {
-        if storefront.every_tenant == !storefront.tenants.is_empty() {
+        if storefront.every_tenant != storefront.tenants.is_empty() {
             let problem = "give the tenants it may bid for, or every_tenant = true; one of the two";
             return fault(format!("storefronts[{index}].tenants"), problem);
         }

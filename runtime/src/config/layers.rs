@@ -192,7 +192,7 @@ fn convert_table(
         let at = key.span().start;
         let name = key.into_inner().into_owned();
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-        let value = convert(value.into_inner(), &path, origin(at), origin)?;
+        let value = convert(value.into_inner(), &path, &origin(at), origin)?;
         converted.insert(name, Node { origin: origin(at), value });
     }
     Ok(Value::Table(converted))
@@ -201,7 +201,7 @@ fn convert_table(
 fn convert(
     value: DeValue<'_>,
     path: &str,
-    here: Origin,
+    here: &Origin,
     origin: &impl Fn(usize) -> Origin,
 ) -> Result<Value, ConfigError> {
     Ok(match value {
@@ -209,20 +209,20 @@ fn convert(
         DeValue::Boolean(value) => Value::Boolean(value),
         DeValue::Integer(integer) => match i64::from_str_radix(integer.as_str(), integer.radix()) {
             Ok(integer) => Value::Integer(integer),
-            Err(_) => return Err(ConfigError::value(&here, path, "a whole number beyond 64 bits")),
+            Err(_) => return Err(ConfigError::value(here, path, "a whole number beyond 64 bits")),
         },
         DeValue::Float(_) => {
             let problem = "numbers with decimals are written as text, such as \"0.031\"";
-            return Err(ConfigError::value(&here, path, problem));
+            return Err(ConfigError::value(here, path, problem));
         }
         DeValue::Datetime(_) => {
-            return Err(ConfigError::value(&here, path, "instants are written as text"));
+            return Err(ConfigError::value(here, path, "instants are written as text"));
         }
         DeValue::Array(items) => {
             let mut list = Vec::new();
             for (index, item) in items.into_iter().enumerate() {
                 let at = origin(item.span().start);
-                let value = convert(item.into_inner(), &format!("{path}[{index}]"), at.clone(), origin)?;
+                let value = convert(item.into_inner(), &format!("{path}[{index}]"), &at, origin)?;
                 list.push(Node { origin: at, value });
             }
             Value::List(list)

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use prometheus::core::Collector;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    IntGaugeVec, Opts, Registry,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::metric::{Kind, Metric, NameError};
@@ -47,8 +47,15 @@ pub struct Meter {
     shared: Arc<Shared>,
 }
 
+/// Brings metrics up to date that nobody sets when they change.
+type Refresher = Box<dyn Fn() + Send + Sync>;
+
+/// Refreshers of one registry.
+const REFRESHERS_MAX: usize = 64;
+
 struct Shared {
     registry: Registry,
+    refreshers: Mutex<Vec<Refresher>>,
     given: Mutex<BTreeMap<String, Given>>,
 }
 
@@ -69,7 +76,7 @@ impl Meter {
         let registry = Registry::new();
         process::register(&registry)
             .map_err(|source| MeterError::Registry { name: "process".to_owned(), source })?;
-        let shared = Shared { registry, given: Mutex::default() };
+        let shared = Shared { registry, refreshers: Mutex::default(), given: Mutex::default() };
         Ok(Self { service, shared: Arc::new(shared) })
     }
 
@@ -87,6 +94,28 @@ impl Meter {
     /// The registry, to be shown on `/metrics`.
     pub fn registry(&self) -> &Registry {
         &self.shared.registry
+    }
+
+    /// Has `refresh` called before metrics are shown: for figures that somebody counts anyway and that cost
+    /// too much, or are too far away, to be set at every change. It must not wait for anything.
+    pub fn before_showing(&self, refresh: impl Fn() + Send + Sync + 'static) {
+        let mut refreshers = self.shared.refreshers.lock().unwrap_or_else(PoisonError::into_inner);
+        if refreshers.len() < REFRESHERS_MAX {
+            refreshers.push(Box::new(refresh));
+        } else {
+            tracing::warn!("more than {REFRESHERS_MAX} refreshers of metrics");
+        }
+    }
+
+    /// Everything in the registry as Prometheus text.
+    ///
+    /// # Errors
+    /// When a metric cannot be written as text.
+    pub fn text(&self) -> Result<String, prometheus::Error> {
+        for refresh in self.shared.refreshers.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            refresh();
+        }
+        TextEncoder::new().encode_to_string(&self.shared.registry.gather())
     }
 
     /// A counter with labels.

@@ -81,6 +81,8 @@ declare! {
         "Broken invariants found; the stream stops at the first.";
     UNPUBLISHED_ROWS: RUNNERS, "unpublished", Count("rows"), Gauge, ["stream"],
         "Committed journal rows that are not known to be published yet.";
+    UNPUBLISHED_LAG: RUNNERS, "unpublished_lag", Seconds, Decimal, ["stream"],
+        "Age of the oldest committed journal row that is not known to be published; 0 when there is none.";
     PUBLISH_DURATION: RUNNERS, "publish_duration", Seconds, Histogram(LATENCY_SECONDS), ["stream"],
         "Time until the broker acknowledged a publication.";
     PUBLISH_ERRORS: RUNNERS, "publish_errors", Total, Counter, ["stream", "reason"],

@@ -3,12 +3,14 @@
 //! Every number is declared once, in [`metrics`]; a [`Meter`] hands out only what is declared, so dashboards
 //! and alerts can be checked against that one list.
 
+mod bus;
 mod logging;
 mod meter;
 mod metric;
 pub mod metrics;
 mod process;
 
+pub use bus::{show_bus, show_durability};
 pub use logging::{LogError, init};
 pub use meter::{Meter, MeterError};
 pub use metric::{Kind, Metric, NameError, Unit};
