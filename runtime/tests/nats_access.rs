@@ -1,0 +1,535 @@
+//! Who may do what, on a real server: a table of subjects and users, and what an attacker would try.
+
+mod nats_support;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_nats::{Client, ConnectOptions, Event};
+use bytes::Bytes;
+use futures::StreamExt;
+use nats_support::{TestServer, until};
+use runtime::bus::{BrokerOptions, Bus, BusError, RequestError};
+use runtime::nats::access::{
+    Access, MachineStream, Party, ServiceRole, ServiceUser, Storefront, inbox_prefix,
+};
+use runtime::nats::key::{UserKey, generate};
+use runtime::nats::layout;
+
+/// Longest wait for a message that must come.
+const WAIT: Duration = Duration::from_secs(20);
+
+const SERVICES: [(&str, ServiceRole); 4] = [
+    ("market", ServiceRole::Market),
+    ("placement", ServiceRole::Placement),
+    ("controlplane", ServiceRole::Controlplane),
+    ("gateway", ServiceRole::Gateway),
+];
+
+/// Everybody, by the letter the table uses: Market, Placement, Controlplane, Gateway; storefronts s1 and s2 (1, 2),
+/// Hypervisor h1, Worker w1, Operator o1, observer (V) v1.
+const USERS: [(char, &str); 10] = [
+    ('M', "market"),
+    ('P', "placement"),
+    ('C', "controlplane"),
+    ('G', "gateway"),
+    ('1', "s1"),
+    ('2', "s2"),
+    ('H', "h1"),
+    ('W', "w1"),
+    ('O', "o1"),
+    ('V', "v1"),
+];
+
+/// Subject, and who may publish to it.
+const PUBLISH: &[(&str, &str)] = &[
+    // Commands: role and principal are one's own, the machine is free.
+    ("walras.v1.command.market.main.storefront.s1", "1"),
+    ("walras.v1.command.market.main.storefront.s2", "2"),
+    ("walras.v1.command.placement.main.storefront.s1", "1"),
+    ("walras.v1.command.market.main.storefront.h1", ""),
+    ("walras.v1.command.market.main.storefront.s1.x", ""),
+    ("walras.v1.command.market.main.storefront", ""),
+    ("walras.v1.command.market.main.hypervisor.h1", "H"),
+    ("walras.v1.command.market.main.hypervisor.s1", ""),
+    ("walras.v1.command.market.main.worker.w1", "W"),
+    ("walras.v1.command.market.main.operator.o1", "O"),
+    ("walras.v1.command.market.main.operator.s1", ""),
+    ("walras.v1.command.market.main.gateway.gateway", "G"),
+    ("walras.v1.command.market.main.gateway.s1", ""),
+    ("walras.v1.command.placement.main.service.market", "M"),
+    ("walras.v1.command.market.main.service.placement", "P"),
+    ("walras.v1.command.market.main.service.controlplane", "C"),
+    ("walras.v1.command.market.main.service.s1", ""),
+    // Facts, answers, orders, prices.
+    ("walras.v1.event.market.main", "M"),
+    ("walras.v1.event.placement.main", "P"),
+    ("walras.v1.event.market.other", ""),
+    ("walras.v1.answer.s1", "MPC"),
+    ("walras.v1.answer.s2", "MPC"),
+    ("walras.v1.order.hypervisor.h1", "MPC"),
+    ("walras.v1.order.worker.w1", "MPC"),
+    ("walras.v1.price.main.dfw.gp", "M"),
+    // Questions and the inboxes they are answered to.
+    ("walras.v1.query.market.main.state", "MPCG"),
+    ("walras.v1.query.placement.main.state", "MPCG"),
+    ("_INBOX.x", ""),
+    ("_INBOX_s1.x", ""),
+    ("_INBOX_v1.x", "V"),
+    ("_INBOX_market.x", "MPCG"),
+    ("_INBOX_gateway.x", "MPCG"),
+    ("_R_.x", ""),
+    // The broker's API.
+    ("$JS.API.INFO", ""),
+    ("$JS.API.STREAM.NAMES", ""),
+    ("$JS.API.STREAM.LIST", ""),
+    ("$JS.API.STREAM.INFO.walras-answer", "MPCG"),
+    ("$JS.API.STREAM.INFO.walras-order", "MPC"),
+    ("$JS.API.STREAM.INFO.walras-command-market-main", "MPCG"),
+    ("$JS.API.STREAM.INFO.walras-event-market-main", "MPCG"),
+    ("$JS.API.STREAM.CREATE.walras-command-market-main", "M"),
+    ("$JS.API.STREAM.CREATE.walras-event-placement-main", "P"),
+    ("$JS.API.STREAM.CREATE.evil", ""),
+    ("$JS.API.STREAM.UPDATE.walras-event-market-main", "M"),
+    ("$JS.API.STREAM.UPDATE.walras-command-placement-main", "P"),
+    ("$JS.API.STREAM.PURGE.walras-command-market-main", "M"),
+    ("$JS.API.STREAM.PURGE.walras-event-market-main", ""),
+    ("$JS.API.STREAM.PURGE.walras-answer", ""),
+    ("$JS.API.STREAM.DELETE.walras-command-market-main", ""),
+    ("$JS.API.STREAM.DELETE.walras-answer", ""),
+    ("$JS.API.STREAM.MSG.DELETE.walras-answer", ""),
+    ("$JS.API.STREAM.MSG.GET.walras-answer", ""),
+    ("$JS.API.STREAM.SNAPSHOT.walras-answer", ""),
+    ("$JS.API.STREAM.RESTORE.walras-answer", ""),
+    ("$JS.API.DIRECT.GET.walras-answer", ""),
+    ("$JS.API.DIRECT.GET.walras-answer.walras.v1.answer.s2", ""),
+    ("$JS.API.CONSUMER.CREATE.walras-answer", ""),
+    ("$JS.API.CONSUMER.CREATE.walras-answer.x", "MPCG"),
+    ("$JS.API.CONSUMER.CREATE.walras-answer.x.walras.v1.answer.s1", "MPCG"),
+    ("$JS.API.CONSUMER.CREATE.walras-command-market-main.x", "M"),
+    ("$JS.API.CONSUMER.CREATE.walras-command-placement-main.x", "P"),
+    ("$JS.API.CONSUMER.CREATE.walras-event-market-main.x", "MPCG"),
+    ("$JS.API.CONSUMER.DURABLE.CREATE.walras-answer.s1", ""),
+    ("$JS.API.CONSUMER.DELETE.walras-answer.s1", ""),
+    ("$JS.API.CONSUMER.LIST.walras-answer", ""),
+    ("$JS.API.CONSUMER.NAMES.walras-answer", ""),
+    ("$JS.API.CONSUMER.PAUSE.walras-answer.s1", ""),
+    ("$JS.API.CONSUMER.INFO.walras-answer.s1", "1"),
+    ("$JS.API.CONSUMER.INFO.walras-answer.s2", "2"),
+    ("$JS.API.CONSUMER.INFO.walras-order.h1", "H"),
+    ("$JS.API.CONSUMER.MSG.NEXT.walras-answer.s1", "1MPCG"),
+    ("$JS.API.CONSUMER.MSG.NEXT.walras-answer.s2", "2MPCG"),
+    ("$JS.API.CONSUMER.MSG.NEXT.walras-answer.h1", "HMPCG"),
+    ("$JS.API.CONSUMER.MSG.NEXT.walras-order.h1", "HMPC"),
+    ("$JS.API.CONSUMER.MSG.NEXT.walras-order.w1", "WMPC"),
+    ("$JS.API.CONSUMER.MSG.NEXT.walras-order.s1", "MPC"),
+    ("$JS.API.CONSUMER.MSG.NEXT.walras-event-market-main.s1", "MPCG"),
+    ("$JS.ACK.walras-answer.s1.1.1.1.1.0", "1"),
+    ("$JS.ACK.walras-answer.s2.1.1.1.1.0", "2"),
+    ("$JS.ACK.walras-order.h1.1.1.1.1.0", "H"),
+    ("$SYS.REQ.SERVER.PING", ""),
+    ("$SYS.REQ.ACCOUNT.WALRAS.CONNZ", ""),
+];
+
+/// Subject, and who may subscribe to it.
+const SUBSCRIBE: &[(&str, &str)] = &[
+    ("walras.v1.answer.s1", "1"),
+    ("walras.v1.answer.s2", "2"),
+    ("walras.v1.answer.h1", "H"),
+    ("walras.v1.answer.gateway", "G"),
+    ("walras.v1.answer.*", ""),
+    ("walras.v1.answer.>", ""),
+    ("walras.v1.order.hypervisor.h1", "H"),
+    ("walras.v1.order.worker.w1", "W"),
+    ("walras.v1.order.hypervisor.*", ""),
+    ("walras.v1.order.>", ""),
+    ("walras.v1.price.>", "MPCG12HWOV"),
+    ("walras.v1.price.main.dfw.gp", "MPCG12HWOV"),
+    ("walras.v1.price", ""),
+    ("walras.v1.event.market.main", ""),
+    ("walras.v1.event.>", ""),
+    ("walras.v1.command.market.main.storefront.s1", ""),
+    ("walras.v1.command.>", ""),
+    ("walras.v1.query.market.>", "M"),
+    ("walras.v1.query.market.main.state", "M"),
+    ("walras.v1.query.placement.>", "P"),
+    ("walras.v1.query.>", ""),
+    ("walras.v1.>", ""),
+    ("walras.>", ""),
+    (">", ""),
+    ("*", ""),
+    ("*.>", ""),
+    ("_INBOX.>", ""),
+    ("_INBOX.x", ""),
+    ("_INBOX_s1.>", "1"),
+    ("_INBOX_s1.a.b", "1"),
+    ("_INBOX_s2.>", "2"),
+    ("_INBOX_market.>", "M"),
+    ("_INBOX_v1.>", "V"),
+    ("_R_.>", ""),
+    ("$JS.>", ""),
+    ("$JS.API.>", ""),
+    ("$JS.ACK.>", ""),
+    ("$JS.EVENT.>", ""),
+    ("$SYS.>", ""),
+];
+
+struct World {
+    server: TestServer,
+    keys: BTreeMap<&'static str, UserKey>,
+    access: Access,
+}
+
+impl World {
+    async fn start() -> Option<Self> {
+        if !nats_support::is_available() {
+            return None;
+        }
+        let keys: BTreeMap<&str, UserKey> =
+            USERS.iter().map(|(_, name)| (*name, generate().unwrap())).collect();
+        let party = |name: &str| Party { principal: name.parse().unwrap(), nkey: keys[name].public.clone() };
+        let storefront = |name: &str| {
+            let Party { principal, nkey } = party(name);
+            Storefront { principal, nkey, tenants: Vec::new() }
+        };
+        let service = |(name, role): (&str, ServiceRole)| ServiceUser {
+            principal: name.parse().unwrap(),
+            role,
+            nkey: keys[name].public.clone(),
+        };
+        let stream = |machine| MachineStream { machine, stream: "main".parse().unwrap() };
+        let access = Access {
+            streams: vec![stream(ServiceRole::Market), stream(ServiceRole::Placement)],
+            services: SERVICES.into_iter().map(service).collect(),
+            storefronts: vec![storefront("s1"), storefront("s2")],
+            hypervisors: vec![party("h1")],
+            workers: vec![party("w1")],
+            operators: vec![party("o1")],
+            observers: vec![party("v1")],
+            system_nkey: None,
+        };
+        let server = TestServer::with_access(Some(access.clone())).await;
+        Some(Self { server, keys, access })
+    }
+
+    async fn bus(&self, name: &str) -> Bus {
+        self.server.bus_as(name, &self.keys[name]).await
+    }
+
+    /// The streams, made by those who own them, and what parties replay from.
+    async fn furnish(&self) -> Bus {
+        let market = self.bus("market").await;
+        for spec in [
+            layout::command_stream("market", "main"),
+            layout::event_stream("market", "main"),
+            layout::answer_stream(),
+            layout::order_stream(),
+        ] {
+            market.ensure_stream(&spec).await.unwrap();
+        }
+        for (stream, principal, filter) in self.access.replays() {
+            market.ensure_replay(stream, &principal, &filter).await.unwrap();
+            market.ensure_replay(stream, &principal, &filter).await.unwrap();
+        }
+        market
+    }
+
+    /// A bare client, and what the server reproaches it with.
+    async fn client(&self, name: &str) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let reproaches = Arc::new(Mutex::new(Vec::new()));
+        let heard = Arc::clone(&reproaches);
+        let client = ConnectOptions::with_nkey(self.keys[name].seed.clone())
+            .custom_inbox_prefix(inbox_prefix(name))
+            .event_callback(move |event| {
+                let heard = Arc::clone(&heard);
+                async move {
+                    if let Event::ServerError(error) = event {
+                        heard.lock().unwrap().push(error.to_string().to_ascii_lowercase());
+                    }
+                }
+            })
+            .connect(self.server.server.url())
+            .await
+            .unwrap();
+        (client, reproaches)
+    }
+}
+
+/// Every cell of both tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_table_holds() {
+    let Some(world) = World::start().await else { return };
+    let mut wrong = Vec::new();
+    for (letter, name) in USERS {
+        let (client, reproaches) = world.client(name).await;
+        let mut subscriptions = Vec::new();
+        for (index, (subject, _)) in PUBLISH.iter().enumerate() {
+            client.publish(*subject, Bytes::new()).await.unwrap();
+            // The server answers in order, so behind a reproach about a subject nobody may use everything before
+            // it has been judged. The same for subscriptions below.
+            if index + 1 == PUBLISH.len() {
+                client.publish("nobody.may.publish", Bytes::new()).await.unwrap();
+            }
+        }
+        for (subject, _) in SUBSCRIBE {
+            subscriptions.push(client.subscribe(*subject).await.unwrap());
+        }
+        subscriptions.push(client.subscribe("nobody.may.subscribe").await.unwrap());
+        let judged = |mark: &str| reproaches.lock().unwrap().iter().any(|said| said.contains(mark));
+        until("everything is judged", || judged("nobody.may.publish") && judged("nobody.may.subscribe"))
+            .await;
+        let said = reproaches.lock().unwrap().clone();
+        for (action, table) in [("publish to", PUBLISH), ("subscription to", SUBSCRIBE)] {
+            for (subject, allowed) in table {
+                let quoted = format!("{action} \"{}\"", subject.to_ascii_lowercase());
+                let is_allowed = !said.iter().any(|reproach| reproach.contains(&quoted));
+                if is_allowed != allowed.contains(letter) {
+                    wrong.push(format!(
+                        "{name}: {action} {subject}: {}",
+                        if is_allowed { "may" } else { "may not" }
+                    ));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} cells are wrong:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_are_refused() {
+    let Some(world) = World::start().await else { return };
+    let mut anonymous = BrokerOptions::new(world.server.server.url(), "x");
+    anonymous.connect_timeout = Duration::from_secs(5);
+    let mut stranger = anonymous.clone();
+    stranger.seed = Some(generate().unwrap().seed);
+    for options in [anonymous, stranger] {
+        let outcome = Bus::connect(options).await;
+        assert!(matches!(outcome, Err(BusError::Connect { .. })), "{outcome:?}");
+    }
+    let url = world.server.server.url();
+    assert!(ConnectOptions::with_user_and_password("market".into(), "x".into()).connect(&url).await.is_err());
+    assert!(ConnectOptions::with_token("market".into()).connect(&url).await.is_err());
+}
+
+/// The whole way of a bid and its answer, each step as the user who takes it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_party_gets_its_answers_live_and_again() {
+    let Some(world) = World::start().await else { return };
+    let market = world.furnish().await;
+    let (s1, s1_reproaches) = world.client("s1").await;
+    let (s2, _) = world.client("s2").await;
+    let mut live = s1.subscribe("walras.v1.answer.s1").await.unwrap();
+    let mut foreign = s2.subscribe("walras.v1.answer.s2").await.unwrap();
+    // A request of one's own account that is answered: both subscriptions are known to the server by then.
+    let stored = s1.request("walras.v1.command.market.main.storefront.s1", "bid".into()).await.unwrap();
+    assert!(String::from_utf8_lossy(&stored.payload).contains("walras-command-market-main"), "{stored:?}");
+    s2.request("walras.v1.command.market.main.storefront.s2", "bid".into()).await.unwrap();
+
+    let mut commands = market.read("walras-command-market-main", ">", None).await.unwrap();
+    let mut subjects = Vec::new();
+    while subjects.len() < 2 {
+        let batch = tokio::time::timeout(WAIT, commands.next_batch(10, 1 << 20)).await.unwrap().unwrap();
+        subjects.extend(batch.into_iter().map(|delivery| delivery.subject));
+    }
+    assert_eq!(
+        subjects,
+        ["walras.v1.command.market.main.storefront.s1", "walras.v1.command.market.main.storefront.s2"]
+    );
+    market.purge("walras-command-market-main", 2).await.unwrap();
+    for number in 0..3 {
+        let payload = Bytes::from(format!("answer {number}"));
+        market.publish("walras.v1.answer.s1", &format!("a{number}"), &[], payload).await.unwrap();
+    }
+    for number in 0..3 {
+        let message = tokio::time::timeout(WAIT, live.next()).await.unwrap().unwrap();
+        assert_eq!(message.payload, format!("answer {number}"));
+    }
+
+    // The same again from the durable consumer, each acknowledged; then nothing is left.
+    let next = "$JS.API.CONSUMER.MSG.NEXT.walras-answer.s1";
+    let inbox = s1.new_inbox();
+    let mut replay = s1.subscribe(inbox.clone()).await.unwrap();
+    s1.publish_with_reply(next, inbox.clone(), r#"{"batch":10,"expires":5000000000}"#.into()).await.unwrap();
+    for number in 0..3 {
+        let message = tokio::time::timeout(WAIT, replay.next()).await.unwrap().unwrap();
+        assert_eq!(message.payload, format!("answer {number}"), "{message:?}");
+        s1.publish(message.reply.expect("something to acknowledge to"), Bytes::new()).await.unwrap();
+    }
+    let info = "$JS.API.CONSUMER.INFO.walras-answer.s1";
+    let mut state = String::new();
+    for _ in 0..200 {
+        state = String::from_utf8_lossy(&s1.request(info, Bytes::new()).await.unwrap().payload).into_owned();
+        if state.contains(r#""num_ack_pending":0"#) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(state.contains(r#""num_ack_pending":0"#) && state.contains(r#""num_pending":0"#), "{state}");
+    assert!(s1_reproaches.lock().unwrap().is_empty(), "{s1_reproaches:?}");
+    // s2 heard nothing of it; its own answer is the first thing it hears.
+    market.publish("walras.v1.answer.s2", "b0", &[], Bytes::from_static(b"yours")).await.unwrap();
+    assert_eq!(tokio::time::timeout(WAIT, foreign.next()).await.unwrap().unwrap().payload, "yours");
+}
+
+/// The broker sends an acknowledgement to whatever reply subject a publish names. Nothing may come of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledgements_cannot_be_redirected() {
+    let Some(world) = World::start().await else { return };
+    let market = world.furnish().await;
+    let (s1, _) = world.client("s1").await;
+    let (s2, _) = world.client("s2").await;
+    let mut victim = s2.subscribe("walras.v1.answer.s2").await.unwrap();
+    s2.request("walras.v1.command.market.main.storefront.s2", "known to the server".into()).await.unwrap();
+    let command = "walras.v1.command.market.main.storefront.s1";
+    let targets = [
+        "walras.v1.answer.s1",
+        "walras.v1.answer.s2",
+        "walras.v1.order.hypervisor.h1",
+        "walras.v1.event.market.main",
+        "walras.v1.price.main.dfw.gp",
+        "walras.v1.command.market.main.storefront.s2",
+        "walras.v1.command.market.main.operator.o1",
+        "walras.v1.query.market.main.state",
+        "_INBOX_s2.x",
+        "_INBOX_market.x",
+        "$JS.API.STREAM.PURGE.walras-command-market-main",
+        "$JS.API.STREAM.DELETE.walras-command-market-main",
+    ];
+    for target in targets {
+        s1.publish_with_reply(command, target, "forged".into()).await.unwrap();
+    }
+    // On the same connection, so behind all of these.
+    s1.request(command, "last".into()).await.unwrap();
+    let commands = market.stream_state("walras-command-market-main").await.unwrap();
+    assert_eq!(commands.messages, targets.len() as u64 + 2, "the publishes themselves, and nothing else");
+    for stream in ["walras-answer", "walras-order", "walras-event-market-main"] {
+        assert_eq!(market.stream_state(stream).await.unwrap().messages, 0, "{stream}");
+    }
+    market.publish("walras.v1.answer.s2", "b0", &[], Bytes::from_static(b"yours")).await.unwrap();
+    assert_eq!(tokio::time::timeout(WAIT, victim.next()).await.unwrap().unwrap().payload, "yours");
+
+    // To a subject that is its own and stored: it could as well have published there, once, no more.
+    let before = market.stream_state("walras-command-market-main").await.unwrap().messages;
+    s1.publish_with_reply(command, command, "loop".into()).await.unwrap();
+    s1.request(command, "last".into()).await.unwrap();
+    let after = market.stream_state("walras-command-market-main").await.unwrap().messages;
+    assert!(after - before <= 3, "{} messages came of two publishes", after - before);
+}
+
+/// A party that names somebody else's message id, and one that floods ids, changes nothing for others once the
+/// short window is over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stolen_id_blocks_nobody_for_long() {
+    let Some(world) = World::start().await else { return };
+    let market = world.furnish().await;
+    let publish = |client: Client, name: &'static str| async move {
+        let mut headers = async_nats::HeaderMap::new();
+        headers.insert("Nats-Msg-Id", "bid-7");
+        let subject = format!("walras.v1.command.market.main.storefront.{name}");
+        let answer = client.request_with_headers(subject, headers, name.into()).await.unwrap();
+        String::from_utf8_lossy(&answer.payload).contains("duplicate")
+    };
+    let (s1, s2) = (world.client("s1").await.0, world.client("s2").await.0);
+    assert!(!publish(s2, "s2").await);
+    let mut attempts = 1;
+    while publish(s1.clone(), "s1").await {
+        attempts += 1;
+        assert!(attempts < 1_000, "a stolen id still blocks");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(market.stream_state("walras-command-market-main").await.unwrap().messages, 2);
+}
+
+/// Services do their work with the rights of their role.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn services_can_work() {
+    let Some(world) = World::start().await else { return };
+    let market = world.furnish().await;
+    let gateway = world.bus("gateway").await;
+    let command = Bytes::from_static(b"bid");
+    let position =
+        gateway.publish("walras.v1.command.market.main.gateway.gateway", "g1", &[], command).await.unwrap();
+    assert_eq!(position.sequence, 1);
+    market.publish("walras.v1.event.market.main", "e1", &[], Bytes::from_static(b"events")).await.unwrap();
+    market.publish("walras.v1.answer.gateway", "a1", &[], Bytes::from_static(b"answer")).await.unwrap();
+    for (stream, filter, payload) in
+        [("walras-event-market-main", ">", "events"), ("walras-answer", "walras.v1.answer.gateway", "answer")]
+    {
+        let mut reader = gateway.read(stream, filter, None).await.unwrap();
+        let batch = tokio::time::timeout(WAIT, reader.next_batch(10, 1 << 20)).await.unwrap().unwrap();
+        assert_eq!(batch[0].payload, payload);
+    }
+    let length = 20 * runtime::bus::PART_BYTES_MAX;
+    let _serving = market
+        .serve("walras.v1.query.market.>", move |_| async move { Ok(Bytes::from(vec![7; length])) })
+        .await
+        .unwrap();
+    let answer = gateway.request("walras.v1.query.market.main.state", Bytes::new(), WAIT).await.unwrap();
+    assert_eq!(answer.len(), 20);
+    let placement = world.bus("placement").await;
+    for spec in [layout::command_stream("placement", "main"), layout::event_stream("placement", "main")] {
+        placement.ensure_stream(&spec).await.unwrap();
+    }
+    let from_market = "walras.v1.command.placement.main.service.market";
+    market.publish(from_market, "r1", &[], Bytes::new()).await.unwrap();
+    assert_eq!(placement.stream_state("walras-command-placement-main").await.unwrap().messages, 1);
+    for bus in [&market, &gateway, &placement] {
+        assert_eq!(bus.counts().broker_errors, 0, "no right was missing");
+    }
+    // And no more than that: a foreign stream cannot even be asked about, let alone be purged.
+    assert!(gateway.purge("walras-command-market-main", 1).await.is_err());
+    let outcome = gateway
+        .request("walras.v1.query.placement.main.state", Bytes::new(), Duration::from_millis(100))
+        .await;
+    assert!(matches!(outcome, Err(RequestError::NoResponder { .. })), "{outcome:?}");
+}
+
+/// Prices reach everybody, whatever account they are in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everybody_hears_prices() {
+    let Some(world) = World::start().await else { return };
+    let market = world.bus("market").await;
+    for name in ["v1", "s1", "h1", "o1", "gateway"] {
+        let listener = world.bus(name).await;
+        let mut prices = listener.listen("walras.v1.price.>").await.unwrap();
+        let mut heard = None;
+        for _ in 0..500 {
+            market.announce("walras.v1.price.main.dfw.gp", Bytes::from_static(b"0.031")).await.unwrap();
+            if let Ok(price) = tokio::time::timeout(Duration::from_millis(20), prices.next()).await {
+                heard = price;
+                break;
+            }
+        }
+        assert_eq!(heard.expect("a price").payload, "0.031", "{name}");
+    }
+}
+
+/// A party can be let in while the server runs, and those connected stay so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_party_is_admitted_without_a_restart() {
+    let Some(mut world) = World::start().await else { return };
+    let market = world.furnish().await;
+    let key = generate().unwrap();
+    let mut options = BrokerOptions::new(world.server.server.url(), "s3");
+    options.seed = Some(key.seed.clone());
+    options.inbox_prefix = inbox_prefix("s3");
+    assert!(Bus::connect(options.clone()).await.is_err());
+    let nkey = key.public.clone();
+    world.access.storefronts.push(Storefront { principal: "s3".parse().unwrap(), nkey, tenants: Vec::new() });
+    let pid = world.server.server.pid();
+    world.server.server.admit(world.access.clone()).await.unwrap();
+    let mut client = None;
+    for _ in 0..500 {
+        let connect = ConnectOptions::with_nkey(key.seed.clone()).custom_inbox_prefix(inbox_prefix("s3"));
+        if let Ok(connected) = connect.connect(world.server.server.url()).await {
+            client = Some(connected);
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let client = client.expect("the new party gets in");
+    client.request("walras.v1.command.market.main.storefront.s3", "bid".into()).await.unwrap();
+    assert_eq!(market.stream_state("walras-command-market-main").await.unwrap().messages, 1);
+    assert_eq!((world.server.server.pid(), market.counts().disconnects), (pid, 0));
+}
