@@ -176,6 +176,13 @@ impl From<CommandId> for BidId {
     }
 }
 
+/// A bid is named by the id of the command that placed it; both may hold the same characters.
+impl From<&CommandId> for BidId {
+    fn from(id: &CommandId) -> Self {
+        Self(Arc::clone(&id.0))
+    }
+}
+
 /// One region × one server class, written `region/class`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MarketId(Arc<str>);

@@ -297,6 +297,14 @@ pub trait Machine: Sized {
     /// The first invariant found broken.
     fn check(&self) -> Result<(), Broken>;
 
+    /// Checks what is cheap enough to check after every turn in production.
+    ///
+    /// # Errors
+    /// The first invariant found broken.
+    fn check_turn(&self) -> Result<(), Broken> {
+        Ok(())
+    }
+
     /// Appends the messages that concern single parties or the public, as they follow from what was just
     /// decided. Called with the state right after the turn.
     fn tell(&self, decided: &Decided<Self::Command, Self::Event>, out: &mut Vec<Publication>);

@@ -7,6 +7,11 @@ use super::Book;
 use super::grid::{rung_above, rung_at_or_above};
 
 impl Book {
+    /// Sets how prices are made. Who wins stays.
+    pub const fn set_price_rule(&mut self, price_rule: PriceRule) {
+        self.price_rule = price_rule;
+    }
+
     /// The price every winner pays, in micro-dollars per hour; none without supply.
     #[inline]
     pub fn price(&self) -> Option<u64> {

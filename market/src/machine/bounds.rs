@@ -1,0 +1,32 @@
+//! Every bound of the market machine that no rule sets.
+
+use proto::market::SUPPLY_MAX;
+
+/// Most markets of an exchange.
+pub const MARKETS_MAX: usize = 1_024;
+/// Most sources of supply of one market.
+pub const SOURCES_MAX: usize = 1_024;
+/// Most servers of one market, all sources together.
+pub const SUPPLY_TOTAL_MAX: u64 = 100 * SUPPLY_MAX as u64;
+/// Most bids that a rule may let stand at once.
+pub const STANDING_BIDS_MAX: u32 = 16_000_000;
+/// Most places in the queue that the units of one bid stand at. Units added beyond that take the bid's youngest
+/// place along to the end of the queue.
+pub const PLACES_PER_BID_MAX: usize = 64;
+/// Most legal limits of a market that lists them.
+pub const RUNGS_MAX: usize = 65_536;
+/// Longest least time between two rounds, in milliseconds.
+pub const COALESCE_MILLISECONDS_MAX: u32 = 60_000;
+/// Longest notice, in seconds: 30 days.
+pub const NOTICE_SECONDS_MAX: u32 = 2_592_000;
+/// Longest that a finished bid may be remembered by name, in seconds: ten years.
+pub const FINISHED_BIDS_KEPT_SECONDS_MAX: u32 = 10 * 366 * 24 * 3_600;
+/// Finished bids that are remembered by name; beyond that the oldest are forgotten early, and beyond twice that no
+/// bid is placed.
+pub const FINISHED_BIDS_MAX: usize = 4_194_304;
+/// Most bids forgotten at one instant, so that a batch of events stays well below the largest message.
+pub const FORGOTTEN_AT_ONCE_MAX: usize = 4_096;
+/// Least time between two instants at which bids are forgotten, in microseconds.
+pub const FORGET_PAUSE_MICROSECONDS: i64 = 250_000;
+/// Most different deadlines of departing servers that are kept apart until the next round of a market.
+pub const DEPARTURES_MAX: usize = 64;

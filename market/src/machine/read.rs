@@ -1,0 +1,121 @@
+//! What others may see of the state: for tests, for the simulator's invariants, for comparing views with.
+
+use proto::market::{
+    BidNumber, BidState, LeaseNumber, LeaseSpan, LossReason, MarketNumber, Prices, RoundNumber,
+};
+use proto::{BidId, MarketId, Price, TenantId, Timestamp};
+
+use super::Market;
+use super::bid::{Bid, Status};
+use super::lease::Stand;
+
+/// Leases of a bid that are in one state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseView {
+    /// Which leases.
+    pub leases: LeaseSpan,
+    /// Where.
+    pub market: MarketNumber,
+    /// By when they were told that a server is there, while they wait for one.
+    pub available_by: Option<Timestamp>,
+    /// When they are gone and why, while they leave.
+    pub leaving: Option<(Timestamp, LossReason)>,
+}
+
+/// A bid as the machine knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BidView {
+    /// Its number.
+    pub number: BidNumber,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// Its name.
+    pub id: BidId,
+    /// What it is.
+    pub state: BidState,
+    /// Its version.
+    pub version: u32,
+    /// Where it wants servers.
+    pub market: MarketNumber,
+    /// How many.
+    pub quantity: u32,
+    /// The most one may cost per hour.
+    pub limit: Price,
+    /// When it ends by itself.
+    pub expires_at: Option<Timestamp>,
+    /// Units won as of the last round.
+    pub won: u32,
+    /// Its leases, oldest first.
+    pub leases: Vec<LeaseView>,
+}
+
+impl Market {
+    /// The markets with their public figures as last told, by number.
+    pub fn markets(&self) -> impl Iterator<Item = (MarketNumber, &MarketId, Option<Prices>)> {
+        self.markets.iter().map(|record| (record.number, &record.id, record.told))
+    }
+
+    /// All known bids, by number.
+    pub fn bids(&self) -> Vec<BidView> {
+        let mut views: Vec<BidView> = self.bids.all().map(|(_, bid)| self.view(bid)).collect();
+        views.sort_unstable_by_key(|view| view.number);
+        views
+    }
+
+    /// A known bid.
+    pub fn bid(&self, number: BidNumber) -> Option<BidView> {
+        self.bids.numbered(number).and_then(|place| self.bids.get(place)).map(|bid| self.view(bid))
+    }
+
+    /// The number of the last round.
+    pub fn round(&self) -> RoundNumber {
+        self.next.round
+    }
+
+    /// The number that the next lease will have.
+    pub fn next_lease(&self) -> LeaseNumber {
+        self.next.lease
+    }
+
+    /// Units won and units leaving in a market.
+    pub fn held(&self, market: MarketNumber) -> Option<(u32, u32)> {
+        self.market(market).map(|record| (record.servers.live(), record.servers.leaving()))
+    }
+
+    fn view(&self, bid: &Bid) -> BidView {
+        let mut leases: Vec<LeaseView> = self
+            .leases
+            .of(bid.leases)
+            .map(|(_, span)| {
+                let leaving = match span.stand {
+                    Stand::Leaving(reason) => Some((span.until, reason)),
+                    Stand::Served | Stand::Waiting => None,
+                };
+                let available_by = (span.stand == Stand::Waiting).then_some(span.until);
+                LeaseView { leases: span.leases(), market: span.market, available_by, leaving }
+            })
+            .collect();
+        leases.reverse();
+        let state = match bid.status {
+            Status::Cancelled => BidState::Cancelled,
+            Status::Expired => BidState::Expired,
+            Status::Standing if bid.live >= bid.quantity => BidState::Won,
+            Status::Standing if bid.live > 0 => BidState::PartlyWon,
+            Status::Standing if leases.is_empty() => BidState::Queued,
+            Status::Standing => BidState::Losing,
+        };
+        BidView {
+            number: bid.number,
+            tenant: bid.placed.tenant.clone(),
+            id: bid.name(),
+            state,
+            version: bid.version,
+            market: bid.market,
+            quantity: bid.quantity,
+            limit: Price::micros_or_max(bid.limit),
+            expires_at: bid.expires_at,
+            won: bid.live,
+            leases,
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! The servers of one market as counts: how many are occupied, who waits for one, who has to leave one and when.
+//!
+//! Which server a lease has is not decided here. A new lease is served while fewer servers are occupied than there
+//! are; else it waits in line, and is promised the first server to become free that nobody before it is promised.
+
+use std::collections::VecDeque;
+
+use proto::Timestamp;
+
+use super::lease::{Leases, NONE, Stand};
+
+/// Leases that leave at one instant.
+#[derive(Clone, Copy, Debug)]
+struct Departing {
+    gone_at: Timestamp,
+    units: u32,
+    /// One of their spans; the others are linked behind it.
+    head: u32,
+}
+
+/// One market's servers.
+#[derive(Clone, Debug)]
+pub(super) struct Servers {
+    /// Servers there are.
+    supply: u32,
+    /// Servers held by leases, leaving ones included. More than `supply` while servers that are no longer counted
+    /// are still held.
+    occupied: u32,
+    /// Units that wait, and their spans in line: oldest lease first.
+    waiting: u32,
+    line: (u32, u32),
+    /// By instant, ascending. Entries in the middle may have become empty.
+    departing: VecDeque<Departing>,
+    /// Units that leave.
+    leaving: u32,
+}
+
+impl Default for Servers {
+    fn default() -> Self {
+        Self {
+            supply: 0,
+            occupied: 0,
+            waiting: 0,
+            line: (NONE, NONE),
+            departing: VecDeque::new(),
+            leaving: 0,
+        }
+    }
+}
+
+impl Servers {
+    pub(super) const fn occupied(&self) -> u32 {
+        self.occupied
+    }
+
+    pub(super) const fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    pub(super) const fn leaving(&self) -> u32 {
+        self.leaving
+    }
+
+    /// Units that count as won.
+    pub(super) const fn live(&self) -> u32 {
+        self.occupied - self.leaving + self.waiting
+    }
+
+    /// Servers that a new lease could have at once.
+    pub(super) const fn vacant(&self) -> u32 {
+        self.supply.saturating_sub(self.occupied)
+    }
+
+    /// The next instant at which leases are gone.
+    pub(super) fn next_gone_at(&self) -> Option<Timestamp> {
+        self.departing.front().map(|departing| departing.gone_at)
+    }
+
+    /// Who waits first.
+    pub(super) const fn first_in_line(&self) -> u32 {
+        self.line.0
+    }
+
+    /// The spans that are gone by `now`, in no particular order.
+    pub(super) fn gone_by(&self, leases: &Leases, now: Timestamp, out: &mut Vec<u32>) {
+        for departing in self.departing.iter().take_while(|departing| departing.gone_at <= now) {
+            let mut index = departing.head;
+            while index != NONE {
+                out.push(index);
+                index = leases.span(index).behind;
+            }
+        }
+    }
+
+    /// Other servers are there; who waits is served if he can be.
+    pub(super) fn set_supply(&mut self, leases: &mut Leases, supply: u32) {
+        self.supply = supply;
+        self.serve(leases);
+    }
+
+    /// Gives vacant servers to those in line.
+    fn serve(&mut self, leases: &mut Leases) {
+        while self.vacant() > 0 && self.line.0 != NONE {
+            let mut index = self.line.0;
+            let vacant = self.vacant();
+            if leases.span(index).units > vacant {
+                index = leases.part_oldest(self, index, vacant);
+            }
+            leases.turn(self, index, Stand::Served, Timestamp::default());
+        }
+    }
+
+    /// Counts a span in, by its state.
+    pub(super) fn enter(&mut self, leases: &mut Leases, index: u32) {
+        let span = *leases.span(index);
+        match span.stand {
+            Stand::Served => self.occupied += span.units,
+            Stand::Waiting => {
+                self.waiting += span.units;
+                self.join_line(leases, index);
+            }
+            Stand::Leaving(_) => {
+                self.occupied += span.units;
+                self.leaving += span.units;
+                let place = self.place_of(span.until);
+                let head = std::mem::replace(&mut self.departing[place].head, index);
+                self.departing[place].units += span.units;
+                leases.span_mut(index).behind = head;
+                leases.span_mut(index).ahead = NONE;
+                if head != NONE {
+                    leases.span_mut(head).ahead = index;
+                }
+            }
+        }
+    }
+
+    /// Puts a span in line by its lease numbers: those are given by award round, limit and age. Newcomers are the
+    /// youngest, so the search from the end is short.
+    fn join_line(&mut self, leases: &mut Leases, index: u32) {
+        let first = leases.span(index).first;
+        let mut ahead = self.line.1;
+        while ahead != NONE && leases.span(ahead).first > first {
+            ahead = leases.span(ahead).ahead;
+        }
+        let behind = if ahead == NONE { self.line.0 } else { leases.span(ahead).behind };
+        self.link(leases, ahead, index, behind);
+    }
+
+    fn link(&mut self, leases: &mut Leases, ahead: u32, index: u32, behind: u32) {
+        leases.span_mut(index).ahead = ahead;
+        leases.span_mut(index).behind = behind;
+        if ahead == NONE {
+            self.line.0 = index;
+        } else {
+            leases.span_mut(ahead).behind = index;
+        }
+        if behind == NONE {
+            self.line.1 = index;
+        } else {
+            leases.span_mut(behind).ahead = index;
+        }
+    }
+
+    /// Counts a span out.
+    pub(super) fn exit(&mut self, leases: &mut Leases, index: u32) {
+        let span = *leases.span(index);
+        match span.stand {
+            Stand::Served => self.occupied -= span.units,
+            Stand::Waiting => {
+                self.waiting -= span.units;
+                if span.ahead == NONE {
+                    self.line.0 = span.behind;
+                } else {
+                    leases.span_mut(span.ahead).behind = span.behind;
+                }
+                if span.behind == NONE {
+                    self.line.1 = span.ahead;
+                } else {
+                    leases.span_mut(span.behind).ahead = span.ahead;
+                }
+            }
+            Stand::Leaving(_) => {
+                self.occupied -= span.units;
+                self.leaving -= span.units;
+                let place = self.place_of(span.until);
+                self.departing[place].units -= span.units;
+                if span.ahead == NONE {
+                    self.departing[place].head = span.behind;
+                } else {
+                    leases.span_mut(span.ahead).behind = span.behind;
+                }
+                if span.behind != NONE {
+                    leases.span_mut(span.behind).ahead = span.ahead;
+                }
+                self.drop_empty_ends();
+            }
+        }
+        leases.span_mut(index).ahead = NONE;
+        leases.span_mut(index).behind = NONE;
+    }
+
+    /// A span was parted: the older part takes its place just ahead of the younger, in the same queue.
+    pub(super) fn joined_ahead(&mut self, leases: &mut Leases, older: u32, younger: u32) {
+        let stand = leases.span(younger).stand;
+        let ahead = leases.span(younger).ahead;
+        match stand {
+            Stand::Served => {}
+            Stand::Waiting => self.link(leases, ahead, older, younger),
+            Stand::Leaving(_) => {
+                let place = self.place_of(leases.span(younger).until);
+                leases.span_mut(older).ahead = ahead;
+                leases.span_mut(older).behind = younger;
+                leases.span_mut(younger).ahead = older;
+                if ahead == NONE {
+                    self.departing[place].head = older;
+                } else {
+                    leases.span_mut(ahead).behind = older;
+                }
+            }
+        }
+    }
+
+    /// Serves those in line after a lease was counted out.
+    pub(super) fn serve_line(&mut self, leases: &mut Leases) {
+        self.serve(leases);
+    }
+
+    /// The place of an instant among the departing, made if it is new. Nearly always the last one.
+    fn place_of(&mut self, gone_at: Timestamp) -> usize {
+        let new = Departing { gone_at, units: 0, head: NONE };
+        match self.departing.back().map(|last| last.gone_at.cmp(&gone_at)) {
+            Some(std::cmp::Ordering::Equal) => self.departing.len() - 1,
+            None | Some(std::cmp::Ordering::Less) => {
+                self.departing.push_back(new);
+                self.departing.len() - 1
+            }
+            Some(std::cmp::Ordering::Greater) => {
+                let place = self.departing.partition_point(|departing| departing.gone_at < gone_at);
+                if self.departing[place].gone_at != gone_at {
+                    self.departing.insert(place, new);
+                }
+                place
+            }
+        }
+    }
+
+    fn drop_empty_ends(&mut self) {
+        while self.departing.front().is_some_and(|departing| departing.units == 0) {
+            self.departing.pop_front();
+        }
+        while self.departing.back().is_some_and(|departing| departing.units == 0) {
+            self.departing.pop_back();
+        }
+    }
+
+    /// Leaving units whose server is spoken for: those that make up for servers no longer counted, and those that
+    /// units in line are promised. They are the first to go.
+    fn promised(&self) -> u32 {
+        if self.waiting == 0 { 0 } else { self.occupied.saturating_sub(self.supply) + self.waiting }
+    }
+
+    /// When the `more`-th unit behind those in line would get a server at the latest; none if fewer leave.
+    pub(super) fn promise(&self, more: u32) -> Option<Timestamp> {
+        self.promise_at(self.waiting + more)
+    }
+
+    /// When the unit at a place in line, counted from 1, gets a server at the latest.
+    fn promise_at(&self, place: u32) -> Option<Timestamp> {
+        let wanted = self.occupied.saturating_sub(self.supply) + place;
+        let mut beyond = self.leaving.checked_sub(wanted)?;
+        // From the end: in a market that is sold out the last to leave is the last one promised.
+        for departing in self.departing.iter().rev() {
+            if beyond < departing.units {
+                return Some(departing.gone_at);
+            }
+            beyond -= departing.units;
+        }
+        None
+    }
+
+    /// How many of the units that leave at an instant nobody is promised.
+    pub(super) fn unpromised_at(&self, gone_at: Timestamp) -> u32 {
+        let mut beyond = self.leaving.saturating_sub(self.promised());
+        for departing in self.departing.iter().rev() {
+            let unpromised = beyond.min(departing.units);
+            if departing.gone_at == gone_at {
+                return unpromised;
+            }
+            beyond -= unpromised;
+            if beyond == 0 {
+                return 0;
+            }
+        }
+        0
+    }
+
+    /// The spans in line that get their server later than they were told, with when.
+    pub(super) fn delayed(&self, leases: &Leases) -> Vec<(u32, Timestamp)> {
+        let mut late = Vec::new();
+        let mut departing = self.departing.iter();
+        let mut at = departing.next();
+        // The last unit of a span is the `wanted`-th to be served; `gone` have left by `at`.
+        let mut wanted = self.occupied.saturating_sub(self.supply);
+        let mut gone = at.map_or(0, |departing| departing.units);
+        let mut index = self.line.0;
+        while index != NONE {
+            let span = leases.span(index);
+            wanted += span.units;
+            while gone < wanted && at.is_some() {
+                at = departing.next();
+                gone += at.map_or(0, |departing| departing.units);
+            }
+            if let Some(departing) = at
+                && departing.gone_at > span.until
+            {
+                late.push((index, departing.gone_at));
+            }
+            index = span.behind;
+        }
+        late
+    }
+}

@@ -1,0 +1,458 @@
+//! The whole state as bytes and back.
+//!
+//! What can be worked out is left out: books are made anew from the bids' lots, servers and timers from the leases.
+//! Everything is written in an order that does not depend on how the state came about, so equal states give equal
+//! bytes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use proto::machine::{CommandKey, RestoreError};
+use proto::market::{
+    BidNumber, BidOption, LeaseNumber, LeaseSpan, LossReason, MarketNumber, PlaceBid, Prices, RoundNumber,
+    Rules, SupplyCause,
+};
+use proto::{Machine, Price, PrincipalId, SourceId, StreamName, TenantId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::Market;
+use super::bid::{Bid, Lots, Status};
+use super::digest::{Sum, text};
+use super::holding::digest_of_finished;
+use super::lease::{Head, Leases, Stand};
+use super::record::{Departure, MarketRecord, Source, digest_of_source};
+use crate::book::{Book, LotTerms};
+
+/// Micro-seconds since 1970.
+type Instant = i64;
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    version: u32,
+    rules: Rules,
+    /// As JSON: these are few, and their form is fixed there already.
+    trusted: Vec<u8>,
+    next: SavedCounters,
+    markets: Vec<SavedMarket>,
+    /// Names that bids share, in the order in which bids use them first.
+    names: Vec<String>,
+    bids: Vec<SavedBid>,
+    finished: Vec<(Instant, BidNumber)>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedCounters {
+    bid: BidNumber,
+    lease: LeaseNumber,
+    age: u64,
+    round: RoundNumber,
+    round_at: Option<Instant>,
+    forgot_at: Option<Instant>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedMarket {
+    id: String,
+    /// As JSON.
+    settings: Vec<u8>,
+    sources: Vec<(String, u64, u32, SupplyCause, Option<Instant>)>,
+    departures: Vec<(Instant, u32)>,
+    told: Option<SavedFigures>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedFigures {
+    price: Option<u64>,
+    lowest_winning_bid: Option<u64>,
+    reserve: u64,
+    supply: u32,
+    sold: u32,
+    wanted: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedBid {
+    key: u128,
+    number: BidNumber,
+    id: String,
+    /// Tenant, cluster, pool and who placed it, among the names.
+    names: [u32; 4],
+    version: u32,
+    quantity: u32,
+    market: MarketNumber,
+    limit: u64,
+    expires_at: Option<Instant>,
+    status: SavedStatus,
+    /// Age, units, held units; oldest first.
+    lots: Vec<(u64, u32, u32)>,
+    /// Oldest first.
+    leases: Vec<SavedLeases>,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum SavedStatus {
+    Standing,
+    Cancelled,
+    Expired,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedLeases {
+    first: LeaseNumber,
+    units: u32,
+    market: MarketNumber,
+    stand: SavedStand,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum SavedStand {
+    Served,
+    Waiting(Instant),
+    Leaving(Instant, LossReason),
+}
+
+fn unreadable(problem: impl ToString) -> RestoreError {
+    RestoreError::Unreadable { problem: problem.to_string() }
+}
+
+/// Names that many bids share, written once.
+#[derive(Default)]
+struct Names<'a> {
+    places: BTreeMap<&'a str, u32>,
+    names: Vec<String>,
+}
+
+impl<'a> Names<'a> {
+    fn place(&mut self, name: &'a str) -> u32 {
+        let next = self.names.len() as u32;
+        let place = *self.places.entry(name).or_insert(next);
+        if place == next {
+            self.names.push(name.to_owned());
+        }
+        place
+    }
+}
+
+impl Market {
+    /// The state as bytes.
+    pub(super) fn save(&self) -> Vec<u8> {
+        let mut order: Vec<&Bid> = self.bids.all().map(|(_, bid)| bid).collect();
+        order.sort_unstable_by_key(|bid| bid.number);
+        let mut names = Names::default();
+        let bids = order.into_iter().map(|bid| self.save_bid(bid, &mut names)).collect();
+        let next = &self.next;
+        let saved = Saved {
+            version: Self::SNAPSHOT,
+            rules: self.rules.clone(),
+            trusted: serde_json::to_vec(self.trusted.list()).unwrap_or_default(),
+            next: SavedCounters {
+                bid: next.bid,
+                lease: next.lease,
+                age: next.age,
+                round: next.round,
+                round_at: next.round_at.map(Timestamp::micros),
+                forgot_at: next.forgot_at.map(Timestamp::micros),
+            },
+            markets: self.markets.iter().map(save_market).collect(),
+            names: names.names,
+            bids,
+            finished: self.finished.iter().map(|&(at, number)| (at.micros(), number)).collect(),
+        };
+        // These are plain data; writing them to memory cannot fail.
+        postcard::to_allocvec(&saved).unwrap_or_default()
+    }
+
+    fn save_bid<'a>(&self, bid: &'a Bid, names: &mut Names<'a>) -> SavedBid {
+        let placed = &bid.placed;
+        let shared = [placed.tenant.as_str(), placed.cluster.as_str(), placed.pool.as_str(), bid.by.as_str()];
+        let book = self.market(bid.market).map(|record| &record.book);
+        let lots = bid.lots.as_slice().iter();
+        let mut leases: Vec<SavedLeases> = self
+            .leases
+            .of(bid.leases)
+            .map(|(_, span)| {
+                let until = span.until.micros();
+                let stand = match span.stand {
+                    Stand::Served => SavedStand::Served,
+                    Stand::Waiting => SavedStand::Waiting(until),
+                    Stand::Leaving(reason) => SavedStand::Leaving(until, reason),
+                };
+                SavedLeases { first: span.first, units: span.units, market: span.market, stand }
+            })
+            .collect();
+        leases.reverse();
+        SavedBid {
+            key: bid.key.0,
+            number: bid.number,
+            id: placed.id.as_str().to_owned(),
+            names: shared.map(|name| names.place(name)),
+            version: bid.version,
+            quantity: bid.quantity,
+            market: bid.market,
+            limit: bid.limit,
+            expires_at: bid.expires_at.map(Timestamp::micros),
+            status: match bid.status {
+                Status::Standing => SavedStatus::Standing,
+                Status::Cancelled => SavedStatus::Cancelled,
+                Status::Expired => SavedStatus::Expired,
+            },
+            lots: lots
+                .filter_map(|&lot| book?.terms(lot))
+                .map(|terms| (terms.age, terms.units, terms.held))
+                .collect(),
+            leases,
+        }
+    }
+
+    /// The state that bytes hold.
+    pub(super) fn load(stream: &StreamName, bytes: &[u8]) -> Result<Self, RestoreError> {
+        let (saved, rest) = postcard::take_from_bytes::<Saved>(bytes).map_err(unreadable)?;
+        if saved.version != Self::SNAPSHOT || !rest.is_empty() {
+            return Err(unreadable(format!("version {}, {} bytes too many", saved.version, rest.len())));
+        }
+        let mut market = Self::new(stream);
+        market.rules_adopted(&saved.rules);
+        if saved.trusted != b"[]" {
+            market.trusted.adopt(&serde_json::from_slice::<Vec<_>>(&saved.trusted).map_err(unreadable)?);
+        }
+        for (number, saved) in saved.markets.into_iter().enumerate() {
+            market.load_market(number as MarketNumber, saved)?;
+        }
+        let lots = market.load_bids(saved.bids, &saved.names)?;
+        market.load_books(lots)?;
+        for (at, number) in saved.finished {
+            let at = Timestamp::from_micros(at);
+            market.finished.push_back((at, number));
+            market.entries.add(digest_of_finished(at, number));
+        }
+        market.next = super::Counters {
+            bid: saved.next.bid,
+            lease: saved.next.lease,
+            age: saved.next.age,
+            round: saved.next.round,
+            round_at: saved.next.round_at.map(Timestamp::from_micros),
+            forgot_at: saved.next.forgot_at.map(Timestamp::from_micros),
+        };
+        market.settle();
+        Ok(market)
+    }
+
+    fn load_market(&mut self, number: MarketNumber, saved: SavedMarket) -> Result<(), RestoreError> {
+        let settings = serde_json::from_slice(&saved.settings).map_err(unreadable)?;
+        let id = saved.id.parse().map_err(unreadable)?;
+        let mut record =
+            MarketRecord::new(number, id, settings, self.rules.price_rule).map_err(unreadable)?;
+        for (id, generation, units, cause, gone_at) in saved.sources {
+            let id: SourceId = id.parse().map_err(unreadable)?;
+            let source = Source { generation, units, cause, gone_at: gone_at.map(Timestamp::from_micros) };
+            record.supply = record.supply.checked_add(units).ok_or_else(|| unreadable("supply overflows"))?;
+            self.entries.add(digest_of_source(number, &id, &source));
+            record.sources.insert(id, source);
+        }
+        let departure = |(gone_at, units)| Departure { gone_at: Timestamp::from_micros(gone_at), units };
+        record.departures = saved.departures.into_iter().map(departure).collect();
+        record.told = saved.told.map(|told| Prices {
+            price: told.price.map(Price::micros_or_max),
+            lowest_winning_bid: told.lowest_winning_bid.map(Price::micros_or_max),
+            reserve: Price::micros_or_max(told.reserve),
+            supply: told.supply,
+            sold: told.sold,
+            wanted: told.wanted,
+        });
+        record.servers.set_supply(&mut self.leases, record.supply);
+        self.market_names.insert(text(record.id.as_str()), u32::from(number));
+        self.markets.push(record);
+        Ok(())
+    }
+
+    /// Loads bids and leases; returns the lots of each market with the places of their bids.
+    fn load_bids(
+        &mut self,
+        bids: Vec<SavedBid>,
+        names: &[String],
+    ) -> Result<Vec<Vec<(LotTerms, u32)>>, RestoreError> {
+        let mut shared = Shared::default();
+        let mut lots = vec![Vec::new(); self.markets.len()];
+        let mut last = 0;
+        let mut spans = Vec::new();
+        for saved in bids {
+            if saved.number <= last || usize::from(saved.market) >= self.markets.len() {
+                return Err(unreadable(format!("bid {} is out of order or in no market", saved.number)));
+            }
+            last = saved.number;
+            let (limit, market) = (saved.limit, saved.market);
+            let lots_saved: Vec<LotTerms> = saved
+                .lots
+                .iter()
+                .map(|&(age, units, held)| LotTerms { limit, running_limit: None, age, units, held })
+                .collect();
+            let leases_saved = self.load_bid(saved, names, &mut shared, &lots_saved)?;
+            let place = leases_saved.0;
+            lots[usize::from(market)].extend(lots_saved.into_iter().map(|terms| (terms, place)));
+            spans.extend(leases_saved.1.into_iter().map(|leases| (leases.first, place, leases)));
+        }
+        // Granted in the order of their numbers, as they were.
+        spans.sort_unstable_by_key(|&(first, ..)| first);
+        let mut next = 0;
+        for (_, place, leases) in spans {
+            if leases.first < next || usize::from(leases.market) >= self.markets.len() || leases.units == 0 {
+                return Err(unreadable(format!("lease {} stands twice or in no market", leases.first)));
+            }
+            next = leases.first.saturating_add(u64::from(leases.units));
+            self.load_leases(place, &leases);
+        }
+        Ok(lots)
+    }
+
+    fn load_bid(
+        &mut self,
+        saved: SavedBid,
+        names: &[String],
+        shared: &mut Shared,
+        lots: &[LotTerms],
+    ) -> Result<(u32, Vec<SavedLeases>), RestoreError> {
+        let name = |place: usize| {
+            names.get(saved.names[place] as usize).ok_or_else(|| unreadable("a name is missing"))
+        };
+        let expires_at = saved.expires_at.map(Timestamp::from_micros);
+        let status = match saved.status {
+            SavedStatus::Standing => Status::Standing,
+            SavedStatus::Cancelled => Status::Cancelled,
+            SavedStatus::Expired => Status::Expired,
+        };
+        let tenant: TenantId = shared.get(name(0)?)?;
+        let by: PrincipalId = name(3)?.parse().map_err(unreadable)?;
+        let record = &self.markets[usize::from(saved.market)];
+        let limit = Price::micros_or_max(saved.limit);
+        let option = BidOption { market: record.id.clone(), limit, running_limit: None };
+        let placed = Arc::new(PlaceBid {
+            id: saved.id.parse().map_err(unreadable)?,
+            tenant: tenant.clone(),
+            cluster: name(1)?.parse().map_err(unreadable)?,
+            pool: name(2)?.parse().map_err(unreadable)?,
+            quantity: saved.quantity,
+            min_quantity: 1,
+            options: vec![option],
+            expires_at,
+            key: CommandKey(saved.key),
+        });
+        let units: u64 = lots.iter().map(|terms| u64::from(terms.units)).sum();
+        if (status == Status::Standing) != (units > 0) || units > u64::from(saved.quantity) {
+            return Err(unreadable(format!("bid {} stands with {units} units", saved.number)));
+        }
+        let place_of_tenant = match status {
+            Status::Standing => self.tenants.enter(&tenant),
+            _ => self.tenants.enter_ended(&tenant),
+        };
+        if let Some(expires_at) = expires_at.filter(|_| status == Status::Standing) {
+            self.expiring.insert((expires_at, saved.number));
+        }
+        let place = self.bids.insert(Bid {
+            key: CommandKey(saved.key),
+            number: saved.number,
+            limit: saved.limit,
+            ages: lots.iter().fold(0, |sum, terms| sum.wrapping_add(terms.age)),
+            expires_at,
+            version: saved.version,
+            quantity: saved.quantity,
+            live: 0,
+            leases: Head::default(),
+            tenant: place_of_tenant,
+            market: saved.market,
+            status,
+            lots: Lots::None,
+            placed,
+            by,
+        });
+        Ok((place, saved.leases))
+    }
+
+    fn load_leases(&mut self, place: u32, saved: &SavedLeases) {
+        let record = &mut self.markets[usize::from(saved.market)];
+        let Some(bid) = self.bids.holder(place) else { return };
+        let (stand, until) = match saved.stand {
+            SavedStand::Served => (Stand::Served, Timestamp::default()),
+            SavedStand::Waiting(until) => (Stand::Waiting, Timestamp::from_micros(until)),
+            SavedStand::Leaving(until, reason) => (Stand::Leaving(reason), Timestamp::from_micros(until)),
+        };
+        let leases = LeaseSpan { first: saved.first, units: saved.units };
+        let span = Leases::new_span(leases, bid.number, place, saved.market, stand, until);
+        self.leases.grant(&mut record.servers, &mut bid.leases, span);
+        bid.live += if stand.is_live() { saved.units } else { 0 };
+        self.set_timer(saved.market);
+    }
+
+    /// Makes the books from the lots.
+    fn load_books(&mut self, lots: Vec<Vec<(LotTerms, u32)>>) -> Result<(), RestoreError> {
+        for (number, lots) in lots.into_iter().enumerate() {
+            let record = &mut self.markets[number];
+            let terms: Vec<LotTerms> = lots.iter().map(|&(terms, _)| terms).collect();
+            let (ladder, reserve) = (record.settings.ladder.clone(), record.settings.reserve);
+            let (rule, supply) = (self.rules.price_rule, record.supply);
+            record.book = Book::load(ladder, reserve, rule, supply, &terms).map_err(unreadable)?;
+            for (lot, (_, place)) in lots.into_iter().enumerate() {
+                let lot = crate::book::Lot(lot as u32);
+                record.set_holder(lot, place);
+                if let Some(bid) = self.bids.holder(place) {
+                    bid.lots.push(lot);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Seals what the last round left, and notes where something happened since.
+    fn settle(&mut self) {
+        self.sealed = Sum::default();
+        for number in 0..self.markets.len() {
+            let record = &mut self.markets[number];
+            record.sealed = record.digest();
+            self.sealed.add(record.sealed);
+            let book = &record.book;
+            let is_settled = book.lots().all(|(lot, terms)| book.won(lot) == terms.held);
+            if !is_settled || record.told != Some(record.figures()) || !record.departures.is_empty() {
+                self.soil(number as MarketNumber);
+            }
+        }
+    }
+}
+
+/// Names read once and shared, as they were before.
+#[derive(Default)]
+struct Shared(BTreeMap<String, TenantId>);
+
+impl Shared {
+    fn get(&mut self, name: &str) -> Result<TenantId, RestoreError> {
+        if let Some(known) = self.0.get(name) {
+            return Ok(known.clone());
+        }
+        let id: TenantId = name.parse().map_err(unreadable)?;
+        self.0.insert(name.to_owned(), id.clone());
+        Ok(id)
+    }
+}
+
+fn save_market(record: &MarketRecord) -> SavedMarket {
+    let said = |(id, source): (&SourceId, &Source)| {
+        let gone_at = source.gone_at.map(Timestamp::micros);
+        (id.as_str().to_owned(), source.generation, source.units, source.cause, gone_at)
+    };
+    SavedMarket {
+        id: record.id.as_str().to_owned(),
+        settings: serde_json::to_vec(&record.settings).unwrap_or_default(),
+        sources: record.sources.iter().map(said).collect(),
+        departures: record
+            .departures
+            .iter()
+            .map(|departure| (departure.gone_at.micros(), departure.units))
+            .collect(),
+        told: record.told.map(|told| SavedFigures {
+            price: told.price.map(Price::micros),
+            lowest_winning_bid: told.lowest_winning_bid.map(Price::micros),
+            reserve: told.reserve.micros(),
+            supply: told.supply,
+            sold: told.sold,
+            wanted: told.wanted,
+        }),
+    }
+}
