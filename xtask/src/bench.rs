@@ -4,33 +4,38 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use crate::{machine, nats, process};
+use crate::{machine, nats, process, records, table};
 
-/// Limit for building and running one bench.
+/// Limit for building and running one bench once.
 const BENCH: Duration = Duration::from_hours(1);
 
-/// A bench: its name, what it measures, and cargo's arguments.
+/// A bench: its name, what it measures, cargo's arguments, and what is added to them in each of its runs.
 struct Bench {
     name: &'static str,
     measures: &'static str,
-    arguments: &'static [&'static str],
+    cargo: &'static [&'static str],
+    runs: &'static [&'static [&'static str]],
 }
 
 const BENCHES: &[Bench] = &[
     Bench {
         name: "book",
-        measures: "the auction book beside published order books, thread CPU time",
-        arguments: &["bench", "--package", "market-bench", "--bench", "book"],
+        measures: "the auction book beside published order books, in thread CPU time",
+        cargo: &["bench", "--quiet", "--package", "market-bench", "--bench", "book"],
+        runs: &[&[]],
     },
     Bench {
         name: "journal",
-        measures: "rows appended per second beside plain synced writes",
-        arguments: &["bench", "--package", "journal", "--bench", "append"],
+        measures: "rows made durable, beside plain synced writes of the same bytes",
+        cargo: &["bench", "--quiet", "--package", "journal", "--bench", "append"],
+        runs: &[&[]],
     },
     Bench {
         name: "bus",
-        measures: "the broker's own publish and read rate with durable settings",
-        arguments: &["run", "--release", "--package", "runtime", "--example", "bus_floor"],
+        measures: "the broker alone with durable settings: one message at a time, many, and envelopes",
+        cargo: &["run", "--quiet", "--release", "--package", "runtime", "--example", "bus_floor", "--"],
+        // Payload bytes and publishes in flight: a command alone, commands together, envelopes small and large.
+        runs: &[&["300", "1"], &["300", "64"], &["20480", "8"], &["409600", "4", "500"]],
     },
 ];
 
@@ -47,11 +52,31 @@ pub(crate) fn run(names: &[String]) -> Result<()> {
     for bench in
         BENCHES.iter().filter(|bench| names.is_empty() || names.iter().any(|name| name == bench.name))
     {
+        section(bench, &server)?;
+    }
+    Ok(())
+}
+
+fn section(bench: &Bench, server: &std::path::Path) -> Result<()> {
+    println!("## {}: {}\n", bench.name, bench.measures);
+    let (mut text, mut figures) = (Vec::new(), Vec::new());
+    for run in bench.runs {
         let mut command = process::cargo();
-        command.args(bench.arguments).env(nats::VARIABLE, &server);
-        println!("## {}\n\n{}: `{}`\n\n```text", bench.name, bench.measures, process::shown(&command));
-        process::run(&mut command, BENCH)?;
-        println!("```\n");
+        command.args(bench.cargo).args(*run).env(nats::VARIABLE, server);
+        println!("    {}", process::shown(&command));
+        let status = process::gather(&mut command, BENCH, |line| match records::fields(line) {
+            Some(fields) => figures.push(fields),
+            None => text.push(line.to_owned()),
+        })?;
+        process::succeeded(&process::shown(&command), status)?;
+    }
+    if !figures.is_empty() {
+        let (head, rows) = records::rows(&figures);
+        let head: Vec<&str> = head.iter().map(String::as_str).collect();
+        println!("\n{}", table::markdown(&head, &rows));
+    }
+    if !text.is_empty() {
+        println!("\n```text\n{}\n```\n", text.join("\n"));
     }
     Ok(())
 }

@@ -11,6 +11,7 @@ mod place;
 mod process;
 mod purity;
 mod python;
+mod records;
 mod steps;
 mod supply;
 mod table;

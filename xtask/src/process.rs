@@ -93,6 +93,18 @@ pub(crate) fn watch(
     })
 }
 
+/// Runs a command for its lines of standard output; what it writes to standard error goes where ours goes.
+pub(crate) fn gather(
+    command: &mut Command,
+    limit: Duration,
+    mut each: impl FnMut(&str),
+) -> Result<ExitStatus> {
+    follow(command, limit, |line, from| match from {
+        From::Stdout => each(line),
+        From::Stderr => eprintln!("{line}"),
+    })
+}
+
 /// An error unless the status is that of success.
 pub(crate) fn succeeded(shown: &str, status: ExitStatus) -> Result<()> {
     if !status.success() {
