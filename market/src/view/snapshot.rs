@@ -17,7 +17,7 @@ use super::{AsOf, View, raw, weigh};
 pub const VERSION: u32 = 1;
 
 /// A part is closed when it is this large, in bytes.
-const PART_BYTES: usize = 192 * 1024;
+const PART_BYTES: usize = 128 * 1024;
 
 /// Why bytes are no snapshot of a view. The events are folded from an older one instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -167,7 +167,7 @@ fn record(number: MarketNumber, market: &Market) -> MarketRecord {
 }
 
 impl View {
-    /// The view as bytes in parts of about 192 KiB, each made when it is asked for. Equal views give equal parts.
+    /// The view as bytes in parts of about 128 KiB, each made when it is asked for. Equal views give equal parts.
     pub fn parts(&self) -> impl Iterator<Item = Vec<u8>> {
         Parts { view: self, left: Left::Head, digest: Sha256::new() }
     }
