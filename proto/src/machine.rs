@@ -305,6 +305,11 @@ pub trait Machine: Sized {
         Ok(())
     }
 
+    /// Whether an answer says that its command was not carried out; for counting.
+    fn is_refusal(_answer: &Self::Event) -> bool {
+        false
+    }
+
     /// Appends the messages that concern single parties or the public, as they follow from what was just
     /// decided. Called with the state right after the turn.
     fn tell(&self, decided: &Decided<Self::Command, Self::Event>, out: &mut Vec<Publication>);

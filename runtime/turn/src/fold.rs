@@ -69,8 +69,10 @@ pub enum FoldError {
 }
 
 /// What taking in a row gave.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-pub struct Fold {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fold<E> {
+    /// Its events.
+    pub batch: EventBatch<E>,
     /// What follows from the row, made again; empty unless asked for.
     pub outgoing: Vec<Outgoing>,
 }
@@ -81,7 +83,7 @@ impl<M: Machine> Turn<M> {
     ///
     /// # Errors
     /// When the row does not follow or is not what was written. The turn must not be used again.
-    pub fn fold(&mut self, row: &Row, tell: bool) -> Result<Fold, FoldError> {
+    pub fn fold(&mut self, row: &Row, tell: bool) -> Result<Fold<M::Event>, FoldError> {
         self.check_place(row)?;
         if row.link(&self.head.chain) != row.chain {
             return Err(FoldError::Chain { sequence: row.sequence });
@@ -101,8 +103,8 @@ impl<M: Machine> Turn<M> {
             }
         }
         self.settle(row)?;
-        let outgoing = if tell { self.tell(row, batch)? } else { Vec::new() };
-        Ok(Fold { outgoing })
+        let outgoing = if tell { self.tell(row, &batch)? } else { Vec::new() };
+        Ok(Fold { batch, outgoing })
     }
 
     /// Takes in the next row as it was decided in the same process: as [`Turn::fold`], without reading the
@@ -147,7 +149,7 @@ impl<M: Machine> Turn<M> {
         Ok(())
     }
 
-    fn tell(&self, row: &Row, batch: EventBatch<M::Event>) -> Result<Vec<Outgoing>, FoldError> {
+    fn tell(&self, row: &Row, batch: &EventBatch<M::Event>) -> Result<Vec<Outgoing>, FoldError> {
         let decided = decided::<M>(&self.stream, row, batch)?;
         Ok(after_row(&self.machine, &self.stream, &decided, &row.events))
     }
@@ -169,7 +171,7 @@ pub(crate) fn events<M: Machine>(stream: &StreamName, row: &Row) -> Result<Event
 fn decided<M: Machine>(
     stream: &StreamName,
     row: &Row,
-    batch: EventBatch<M::Event>,
+    batch: &EventBatch<M::Event>,
 ) -> Result<Decided<M::Command, M::Event>, FoldError> {
     let unreadable = |problem: String| FoldError::Input { sequence: row.sequence, problem };
     let mut entries = input::entries::<M>(stream, row.position, &row.input).map_err(unreadable)?;
@@ -178,11 +180,11 @@ fn decided<M: Machine>(
         return Err(unreadable(format!("{inputs} inputs have {outputs} outcomes")));
     }
     let mut events = Vec::new();
-    for (entry, outcome) in entries.iter_mut().zip(batch.entries) {
+    for (entry, outcome) in entries.iter_mut().zip(&batch.entries) {
         if entry.received.as_ref().map(|received| received.key) != outcome.key {
             return Err(unreadable("the outcomes are those of other commands".to_owned()));
         }
-        events.extend(outcome.events);
+        events.extend_from_slice(&outcome.events);
         entry.events_end = events.len();
     }
     Ok(Decided { sequence: row.sequence, at: row.at, entries, events })

@@ -38,8 +38,10 @@ pub struct Turned<C, E> {
 pub struct Counts {
     /// Messages.
     pub deliveries: u64,
-    /// Commands decided.
+    /// Commands decided, refused ones included.
     pub decided: u64,
+    /// Commands that the machine refused.
+    pub refused: u64,
     /// Wakes that decided something.
     pub wakes: u64,
     /// Commands whose answer is told again.

@@ -223,6 +223,7 @@ impl<M: Machine> Turn<M> {
             self.take(delivery, &mut draft)?;
         }
         self.wakes(&mut draft);
+        self.machine.check_turn()?;
         Ok(self.finish(draft, false))
     }
 
@@ -358,6 +359,7 @@ impl<M: Machine> Turn<M> {
         let locator = Locator::new(draft.sequence, draft.entries.len() as u32);
         self.answers.record(Answered { key: received.key, digest: received.digest, locator });
         draft.counts.decided += 1;
+        draft.counts.refused += u64::from(draft.events.get(before).is_some_and(M::is_refusal));
         draft.entries.push(Entry { received: Some(received), events_end: draft.events.len() });
         Ok(())
     }

@@ -123,9 +123,13 @@ impl Model {
     }
 }
 
-/// All answers the broker has, as the model writes them: by principal, scope and id.
-fn told(world: &World) -> (BTreeMap<(String, u8), Vec<(String, String)>>, [usize; 2], Vec<u64>) {
-    let (mut answers, mut refused, mut rang) = (BTreeMap::<_, Vec<_>>::new(), [0, 0], Vec::new());
+/// Who was told what, by scope and id of the command.
+type ToldAnswers = BTreeMap<(String, u8), Vec<(String, String)>>;
+
+/// All answers the broker has, as the model writes them; how many conflicts and malformed commands were told
+/// of; which alarms rang.
+fn told(world: &World) -> (ToldAnswers, [usize; 2], Vec<u64>) {
+    let (mut answers, mut refused, mut rang) = (ToldAnswers::new(), [0, 0], Vec::new());
     for message in &world.published {
         let Some(principal) = message.subject.strip_prefix("walras.v1.answer.") else { continue };
         let batch: Answers<TallyAnswer> = serde_json::from_slice(&message.payload).unwrap();

@@ -230,6 +230,10 @@ impl Machine for Tally {
         }
     }
 
+    fn is_refusal(answer: &TallyEvent) -> bool {
+        matches!(answer, TallyEvent::CommandRefused(_))
+    }
+
     fn tell(&self, decided: &Decided<TallyCommand, TallyEvent>, out: &mut Vec<Publication>) {
         let mut answers: BTreeMap<&PrincipalId, Vec<TallyAnswer>> = BTreeMap::new();
         let mut sum = None;

@@ -9,49 +9,49 @@ use proto::{StreamName, Timestamp};
 use turn::testing::{Tally, TallyCommand, TallyEvent};
 use turn::{Answered, Delivery, Found, Outgoing, Position, Row, Settings, Turn, Turned, decode, retell};
 
-pub const SETTINGS: Settings = Settings { answers_kept: 8 };
+pub(crate) const SETTINGS: Settings = Settings { answers_kept: 8 };
 
-pub fn stream() -> StreamName {
+pub(crate) fn stream() -> StreamName {
     "main".parse().unwrap()
 }
 
 /// One message in the bus's log.
 #[derive(Clone, Debug)]
-pub struct Message {
-    pub principal: &'static str,
-    pub payload: String,
+pub(crate) struct Message {
+    pub(crate) principal: &'static str,
+    pub(crate) payload: String,
 }
 
 /// What survives a crash.
 #[derive(Default)]
-pub struct World {
-    pub log: Vec<Message>,
-    pub journal: Vec<Row>,
-    pub index: BTreeMap<CommandKey, Answered>,
-    pub snapshots: Vec<(u64, Vec<u8>)>,
+pub(crate) struct World {
+    pub(crate) log: Vec<Message>,
+    pub(crate) journal: Vec<Row>,
+    pub(crate) index: BTreeMap<CommandKey, Answered>,
+    pub(crate) snapshots: Vec<(u64, Vec<u8>)>,
     /// What the broker stored, once per id, in order.
-    pub published: Vec<Outgoing>,
-    pub published_ids: BTreeMap<String, usize>,
-    pub crashes: usize,
+    pub(crate) published: Vec<Outgoing>,
+    pub(crate) published_ids: BTreeMap<String, usize>,
+    pub(crate) crashes: usize,
 }
 
 /// The process was killed here.
-pub struct Crash;
+pub(crate) struct Crash;
 
 /// Choices of a test, used one after the other and then from the beginning.
-pub struct Choices {
-    choices: Vec<u8>,
+pub(crate) struct Choices {
+    drawn: Vec<u8>,
     next: usize,
-    pub crashes_left: usize,
+    pub(crate) crashes_left: usize,
 }
 
 impl Choices {
-    pub fn new(choices: Vec<u8>, crashes_left: usize) -> Self {
-        Self { choices, next: 0, crashes_left }
+    pub(crate) fn new(choices: Vec<u8>, crashes_left: usize) -> Self {
+        Self { drawn: choices, next: 0, crashes_left }
     }
 
-    pub fn below(&mut self, bound: usize) -> usize {
-        let choice = self.choices.get(self.next % self.choices.len().max(1)).copied().unwrap_or(0);
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        let choice = self.drawn.get(self.next % self.drawn.len().max(1)).copied().unwrap_or(0);
         self.next += 1;
         usize::from(choice) % bound
     }
@@ -68,14 +68,14 @@ impl Choices {
 type Decision = Turned<TallyCommand, TallyEvent>;
 
 impl World {
-    pub fn publish(&mut self, message: &Outgoing) {
+    pub(crate) fn publish(&mut self, message: &Outgoing) {
         if !self.published_ids.contains_key(&message.id) {
             self.published_ids.insert(message.id.clone(), self.published.len());
             self.published.push(message.clone());
         }
     }
 
-    pub fn deliveries(&self, after: u64, count: usize) -> Vec<turn::Decoded<TallyCommand>> {
+    pub(crate) fn deliveries(&self, after: u64, count: usize) -> Vec<turn::Decoded<TallyCommand>> {
         let messages = (1..).zip(&self.log).skip(after as usize).take(count);
         messages
             .map(|(sequence, message)| {
@@ -90,7 +90,7 @@ impl World {
     }
 
     /// Loads what a new process loads, and finishes what the last one left.
-    pub fn load(&mut self, choices: &mut Choices) -> Result<Turn<Tally>, Crash> {
+    pub(crate) fn load(&mut self, choices: &mut Choices) -> Result<Turn<Tally>, Crash> {
         let published = self.journal.last().map_or(0, |row| row.published);
         let usable: Vec<_> = self.snapshots.iter().filter(|(sequence, _)| *sequence <= published).collect();
         let pick = choices.below(usable.len() + 1);
@@ -113,7 +113,7 @@ impl World {
     }
 
     /// One turn with everything around it.
-    pub fn turn(
+    pub(crate) fn turn(
         &mut self,
         turn: &mut Turn<Tally>,
         now: Timestamp,
@@ -135,7 +135,7 @@ impl World {
         self.keep(turn, choices)
     }
 
-    pub fn finish(
+    pub(crate) fn finish(
         &mut self,
         turn: &mut Turn<Tally>,
         turned: &Decision,
@@ -184,7 +184,7 @@ impl World {
     }
 
     /// Runs until the whole log is decided and everything is published.
-    pub fn run(&mut self, choices: &mut Choices) -> Turn<Tally> {
+    pub(crate) fn run(&mut self, choices: &mut Choices) -> Turn<Tally> {
         let mut now = 0;
         loop {
             match self.life(&mut now, choices) {
