@@ -12,6 +12,7 @@ mod market;
 mod pages;
 mod raw;
 mod snapshot;
+mod told;
 pub mod transcript;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,6 +31,7 @@ use self::market::Market;
 pub use self::market::PERCENTILE_TENANTS_MIN;
 pub use self::pages::{LEASES_PER_PAGE_MAX, PAGE_MAX};
 pub use self::snapshot::{SnapshotError, VERSION};
+pub use self::told::Told;
 
 /// Up to where a view has read: what it says was true then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]

@@ -44,6 +44,11 @@ pub struct PlaceBid {
 }
 
 impl PlaceBid {
+    /// Works out the bid's hashed name.
+    pub fn seal(&mut self) {
+        self.key = CommandKey::of_tenant(&self.tenant, self.id.as_str());
+    }
+
     /// What the bid asks for.
     pub fn terms(&self) -> Terms {
         Terms {
@@ -84,6 +89,13 @@ pub struct AmendBid {
     /// The bid's name hashed, worked out while decoding.
     #[serde(skip)]
     pub key: CommandKey,
+}
+
+impl AmendBid {
+    /// Works out the bid's hashed name.
+    pub fn seal(&mut self) {
+        self.key = CommandKey::of_tenant(&self.tenant, self.bid.as_str());
+    }
 }
 
 /// Ends a bid; what it holds is released.
@@ -257,14 +269,8 @@ impl Command for MarketCommand {
     fn seal(&mut self) {
         let name = |tenant: &TenantId, bid: &BidId| CommandKey::of_tenant(tenant, bid.as_str());
         match self {
-            Self::PlaceBid(command) => {
-                let command = Arc::make_mut(command);
-                command.key = CommandKey::of_tenant(&command.tenant, command.id.as_str());
-            }
-            Self::AmendBid(command) => {
-                let command = Arc::make_mut(command);
-                command.key = name(&command.tenant, &command.bid);
-            }
+            Self::PlaceBid(command) => Arc::make_mut(command).seal(),
+            Self::AmendBid(command) => Arc::make_mut(command).seal(),
             Self::CancelBid(command) => command.key = name(&command.tenant, &command.bid),
             Self::AcknowledgeNotice(command) => command.key = name(&command.tenant, &command.bid),
             _ => {}

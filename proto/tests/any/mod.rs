@@ -196,9 +196,15 @@ fn prices() -> impl Strategy<Value = Prices> {
 fn bid_event() -> impl Strategy<Value = MarketEvent> {
     let number = any::<u64>();
     prop_oneof![
-        (number, id(), place_bid()).prop_map(|(number, by, bid)| MarketEvent::BidPlaced { number, by, bid }),
-        (number, any::<u32>(), amend_bid())
-            .prop_map(|(number, version, amendment)| MarketEvent::BidAmended { number, version, amendment }),
+        (number, id(), place_bid()).prop_map(|(number, by, mut bid)| {
+            // An event is read with what was worked out when its command was received.
+            Arc::make_mut(&mut bid).seal();
+            MarketEvent::BidPlaced { number, by, bid }
+        }),
+        (number, any::<u32>(), amend_bid()).prop_map(|(number, version, mut amendment)| {
+            Arc::make_mut(&mut amendment).seal();
+            MarketEvent::BidAmended { number, version, amendment }
+        }),
         number.prop_map(|number| MarketEvent::BidCancelled { number }),
         number.prop_map(|number| MarketEvent::BidExpired { number }),
         number.prop_map(|number| MarketEvent::BidForgotten { number }),

@@ -143,9 +143,9 @@ impl Storefront {
         } else {
             self.sense(now)
         };
-        for command in fresh {
-            self.unanswered
-                .insert(command.id().clone(), Unanswered { command: command.clone(), sent_at: now });
+        if let Some(command) = fresh {
+            let waiting = Unanswered { command: command.clone(), sent_at: now };
+            self.unanswered.insert(command.id().clone(), waiting);
             sent.push(command);
         }
         sent

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use market::Market;
 use proto::envelope::{Answers, Commands, EventBatch};
-use proto::machine::{Broken, Command as _, Role, Sender};
+use proto::machine::{Broken, Role, Sender};
 use proto::market::{
     AdoptTrust, Answer, DefineMarket, Ladder, MarketCommand, MarketEvent, MarketSettings, Trust,
 };

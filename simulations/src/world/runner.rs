@@ -84,12 +84,14 @@ pub(super) struct Runner {
 impl Runner {
     /// Loads from the newest good snapshot and the rows behind it.
     pub(super) fn load(stream: &StreamName, settings: Settings, journal: &Journal) -> Result<Self, Broken> {
+        let known_published = journal.rows.last().map_or(0, |row| row.published);
         let restore =
             |bytes: &Vec<u8>| Turn::<Market>::restore(stream.clone(), settings, bytes).ok();
-        let newest = journal.snapshots.iter().rev().find_map(restore);
+        // What a row says is told while it is folded: a snapshot past the published rows would skip some.
+        let is_told = |turn: &Turn<Market>| turn.sequence() <= known_published;
+        let newest = journal.snapshots.iter().rev().filter_map(restore).find(is_told);
         let mut turn = newest.unwrap_or_else(|| Turn::new(stream.clone(), settings));
         turn.remember_indexed(journal.index.keys().copied().collect::<Vec<CommandKey>>());
-        let known_published = journal.rows.last().map_or(0, |row| row.published);
         let mut left_over = VecDeque::new();
         let from = turn.sequence() as usize;
         for row in journal.rows.get(from..).unwrap_or_default() {

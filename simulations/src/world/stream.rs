@@ -43,8 +43,4 @@ impl Stream {
         self.messages.drain(..gone as usize);
         self.first += gone;
     }
-
-    pub(super) fn last(&self) -> u64 {
-        self.first + self.messages.len() as u64 - 1
-    }
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use proto::market::{
     AcknowledgeNotice, AmendBid, BidOption, CancelBid, LeaseNumber, MarketCommand, PlaceBid, Terms,
 };
-use proto::{BidId, ClusterId, CommandId, PoolId, TenantId, Timestamp};
+use proto::{BidId, ClusterId, CommandId, PoolId, StreamName, TenantId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -103,13 +103,14 @@ pub struct ListQuery {
     #[serde(default)]
     #[schemars(range(min = 1, max = 1_000))]
     pub limit: Option<usize>,
+    /// In which exchange; the first one, or the bid's own, where it is missing.
+    #[serde(default)]
+    pub exchange: Option<StreamName>,
     /// Wait until the exchange has got this far: the `sequence` of an answer, to read one's own write.
     #[serde(default)]
     pub wait_for: Option<u64>,
 }
 
-/// Most bids of one page.
-const PAGE_MAX: usize = 1_000;
 /// Bids of a page where nothing is said.
 const PAGE_DEFAULT: usize = 100;
 
@@ -136,7 +137,7 @@ pub(super) async fn place(
         key: proto::machine::CommandKey::default(),
     }));
     let accepted = gateway.desk.ask(exchange, command).await?;
-    shown(&gateway, &tenant, &bid, accepted.sequence, StatusCode::CREATED).await
+    shown(&gateway, exchange, &tenant, &bid, accepted.sequence, StatusCode::CREATED).await
 }
 
 /// `PATCH /v1/bids/{id}`
@@ -159,7 +160,7 @@ pub(super) async fn amend(
     }));
     let exchange = gateway.desk.exchange_of_bid(&tenant, &bid);
     let accepted = gateway.desk.ask(exchange, command).await?;
-    shown(&gateway, &tenant, &bid, accepted.sequence, StatusCode::OK).await
+    shown(&gateway, exchange, &tenant, &bid, accepted.sequence, StatusCode::OK).await
 }
 
 /// `DELETE /v1/bids/{id}`
@@ -179,7 +180,7 @@ pub(super) async fn cancel(
     });
     let exchange = gateway.desk.exchange_of_bid(&tenant, &bid);
     let accepted = gateway.desk.ask(exchange, command).await?;
-    shown(&gateway, &tenant, &bid, accepted.sequence, StatusCode::OK).await
+    shown(&gateway, exchange, &tenant, &bid, accepted.sequence, StatusCode::OK).await
 }
 
 /// `POST /v1/bids/{id}/acknowledge`
@@ -200,7 +201,7 @@ pub(super) async fn acknowledge(
     });
     let exchange = gateway.desk.exchange_of_bid(&tenant, &bid);
     let accepted = gateway.desk.ask(exchange, command).await?;
-    shown(&gateway, &tenant, &bid, accepted.sequence, StatusCode::OK).await
+    shown(&gateway, exchange, &tenant, &bid, accepted.sequence, StatusCode::OK).await
 }
 
 /// `GET /v1/bids`
@@ -210,8 +211,10 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let tenant = gateway.identity.admit(&headers)?;
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX);
-    let page = gateway.desk.bids(&tenant, query.after, limit, query.wait_for).await?;
+    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, market::view::PAGE_MAX);
+    let exchange = gateway.desk.exchange_named(query.exchange.as_ref());
+    let sequence = query.wait_for.unwrap_or(0);
+    let page = gateway.desk.read(exchange, sequence, |view| view.bids(&tenant, query.after, limit)).await?;
     Ok(Json(page).into_response())
 }
 
@@ -224,7 +227,12 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let tenant = gateway.identity.admit(&headers)?;
     let bid: BidId = name(&bid)?;
-    shown(&gateway, &tenant, &bid, query.wait_for.unwrap_or(0), StatusCode::OK).await
+    let sequence = query.wait_for.unwrap_or(0);
+    let exchange = match &query.exchange {
+        Some(exchange) => exchange,
+        None => gateway.desk.exchange_of_bid(&tenant, &bid),
+    };
+    shown(&gateway, exchange, &tenant, &bid, sequence, StatusCode::OK).await
 }
 
 fn name(text: &str) -> Result<BidId, Problem> {
@@ -234,11 +242,12 @@ fn name(text: &str) -> Result<BidId, Problem> {
 /// Answers with the bid as it stands once the reader has got as far as the write.
 async fn shown(
     gateway: &Gateway,
+    exchange: &StreamName,
     tenant: &TenantId,
     bid: &BidId,
     sequence: u64,
     status: StatusCode,
 ) -> Result<Response, Problem> {
-    let shown = gateway.desk.bid(tenant, bid, sequence).await?;
+    let shown = gateway.desk.bid(exchange, tenant, bid, sequence).await?;
     Ok((status, Json(shown)).into_response())
 }

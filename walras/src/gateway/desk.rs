@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use market::view::View;
+use market::view::json::BidAlone;
 use proto::machine::{Command as _, Role, Sender};
 use proto::market::{Accepted, Answer, MarketCommand};
 use proto::envelope::Answers;
@@ -76,7 +77,7 @@ impl Desk {
     /// The exchange that clears a market; the first one for a market nobody knows, which refuses it by name.
     pub fn exchange_of(&self, market: Option<&MarketId>) -> &StreamName {
         let clears = |exchange: &&Exchange| {
-            market.is_some_and(|market| exchange.mirror.read(|view| view.has_market(market)))
+            market.is_some_and(|market| exchange.mirror.read(|view| view.market(market).is_some()))
         };
         self.exchanges.iter().find(|(_, exchange)| clears(exchange)).map_or(&self.first, |(name, _)| name)
     }
@@ -140,7 +141,27 @@ impl Desk {
         }
     }
 
-    /// Reads from the view of each exchange, once each has got as far as `sequence` where one is given.
+    /// A tenant's bid, once its exchange has got as far as `sequence`.
+    ///
+    /// # Errors
+    /// 404 when the tenant has no such bid there.
+    pub async fn bid(
+        &self,
+        exchange: &StreamName,
+        tenant: &TenantId,
+        bid: &BidId,
+        sequence: u64,
+    ) -> Result<BidAlone, Problem> {
+        let found = self.read(exchange, sequence, |view| view.bid(tenant, bid)).await?;
+        found.ok_or_else(|| Problem::not_found("bid", bid.as_str()))
+    }
+
+    /// The exchange of that name, or the first one.
+    pub fn exchange_named<'a>(&'a self, name: Option<&'a StreamName>) -> &'a StreamName {
+        name.unwrap_or(&self.first)
+    }
+
+    /// Reads from the view of an exchange, once it has got as far as `sequence`.
     ///
     /// # Errors
     /// When the view does not get that far in time.
@@ -165,7 +186,7 @@ impl Desk {
     }
 
     /// What happens in an exchange from now on.
-    pub fn follow(&self, exchange: &StreamName) -> Option<broadcast::Receiver<super::mirror::Tiding>> {
+    pub fn follow(&self, exchange: &StreamName) -> Option<broadcast::Receiver<Arc<market::view::Told>>> {
         self.exchanges.get(exchange).map(|exchange| exchange.mirror.follow())
     }
 

@@ -3,21 +3,59 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use market::view::json::MarketPage;
-use proto::MarketId;
+use market::view::json::Markets;
+use proto::{MarketId, Timestamp};
+use serde::Deserialize;
 
 use super::Gateway;
 use super::problem::Problem;
 
+/// Points of a history where nothing is said.
+const POINTS_DEFAULT: usize = 500;
+
+/// Which markets to list.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListQuery {
+    #[serde(default)]
+    after: Option<MarketId>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// Which part of a history.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryQuery {
+    #[serde(default)]
+    from: Option<Timestamp>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
 /// `GET /v1/markets`
-pub(super) async fn list(State(gateway): State<Arc<Gateway>>) -> Result<Response, Problem> {
-    let mut pages = Vec::new();
+pub(super) async fn list(
+    State(gateway): State<Arc<Gateway>>,
+    Query(query): Query<ListQuery>,
+) -> Result<Response, Problem> {
+    let limit = query.limit.unwrap_or(market::view::PAGE_MAX).clamp(1, market::view::PAGE_MAX);
+    let mut merged: Option<Markets> = None;
     for exchange in gateway.desk.exchanges() {
-        pages.push(gateway.desk.read(exchange, 0, market::view::View::markets).await?);
+        let page = gateway.desk.read(exchange, 0, |view| view.markets(query.after.as_ref(), limit)).await?;
+        match &mut merged {
+            None => merged = Some(page),
+            Some(merged) => merged.markets.extend(page.markets),
+        }
     }
-    Ok(Json(MarketPage::merged(pages)).into_response())
+    let Some(mut merged) = merged else { return Err(Problem::not_found("exchange", "none")) };
+    merged.markets.sort_by(|one, other| one.market.cmp(&other.market));
+    merged.markets.truncate(limit);
+    merged.next = (merged.markets.len() == limit)
+        .then(|| merged.markets.last().map(|last| last.market.clone()))
+        .flatten();
+    Ok(Json(merged).into_response())
 }
 
 /// `GET /v1/markets/{region}/{class}`
@@ -27,19 +65,21 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let market = name(&region, &class)?;
     let exchange = gateway.desk.exchange_of(Some(&market));
-    let status = gateway.desk.read(exchange, 0, |view| view.market(&market)).await?;
-    status.map(|status| Json(status).into_response()).ok_or_else(|| unknown(&market))
+    let found = gateway.desk.read(exchange, 0, |view| view.market(&market)).await?;
+    found.map(|found| Json(found).into_response()).ok_or_else(|| unknown(&market))
 }
 
 /// `GET /v1/markets/{region}/{class}/history`
 pub(super) async fn history(
     State(gateway): State<Arc<Gateway>>,
     Path((region, class)): Path<(String, String)>,
+    Query(query): Query<HistoryQuery>,
 ) -> Result<Response, Problem> {
     let market = name(&region, &class)?;
     let exchange = gateway.desk.exchange_of(Some(&market));
-    let history = gateway.desk.read(exchange, 0, |view| view.history(&market)).await?;
-    history.map(|history| Json(history).into_response()).ok_or_else(|| unknown(&market))
+    let limit = query.limit.unwrap_or(POINTS_DEFAULT).clamp(1, market::view::PAGE_MAX);
+    let read = gateway.desk.read(exchange, 0, |view| view.history(&market, query.from, limit));
+    read.await?.map(|history| Json(history).into_response()).ok_or_else(|| unknown(&market))
 }
 
 fn name(region: &str, class: &str) -> Result<MarketId, Problem> {

@@ -5,40 +5,29 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use market::view::View;
+use market::view::{Gap, Told, View};
+use proto::StreamName;
 use proto::envelope::EventBatch;
-use proto::market::{Answer, MarketEvent, MarketReport};
-use proto::{StreamName, TenantId};
+use proto::market::MarketEvent;
 use runtime::bus::{Bus, BusError, Position, ReadEnd, Reader};
 use tokio::sync::{broadcast, watch};
-
-use super::tidings::tidings;
 
 /// How long the owner may take to say what stands.
 const STATE_WAIT: Duration = Duration::from_secs(30);
 /// Pause before the owner is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Tidings kept for a follower that reads slowly; it is told when it has missed some.
-const TIDINGS_KEPT: usize = 4_096;
+/// What is kept for a follower that reads slowly; it is told when it has missed some.
+const TOLD_KEPT: usize = 4_096;
 /// Messages taken from the event stream at a time.
 const EVENT_MESSAGES_MAX: usize = 256;
 /// Bytes taken from the event stream at a time.
 const EVENT_BYTES_MAX: usize = 16 << 20;
 
-/// Something that happened, told to those whom it concerns.
-#[derive(Clone, Debug)]
-pub enum Tiding {
-    /// Public.
-    Report(Arc<MarketReport>),
-    /// One tenant's own.
-    Own(TenantId, Arc<Answer>),
-}
-
 /// A view that follows its exchange.
 pub struct Mirror {
     view: RwLock<View>,
     reached: watch::Sender<Option<u64>>,
-    told: broadcast::Sender<Tiding>,
+    told: broadcast::Sender<Arc<Told>>,
 }
 
 impl Mirror {
@@ -47,7 +36,7 @@ impl Mirror {
         let mirror = Arc::new(Self {
             view: RwLock::new(View::new()),
             reached: watch::Sender::new(None),
-            told: broadcast::Sender::new(TIDINGS_KEPT),
+            told: broadcast::Sender::new(TOLD_KEPT),
         });
         let weak = Arc::downgrade(&mirror);
         tokio::spawn(async move {
@@ -80,7 +69,7 @@ impl Mirror {
     }
 
     /// What happens from now on.
-    pub fn follow(&self) -> broadcast::Receiver<Tiding> {
+    pub fn follow(&self) -> broadcast::Receiver<Arc<Told>> {
         self.told.subscribe()
     }
 
@@ -88,7 +77,7 @@ impl Mirror {
         let mut events = open_at_end(bus, exchange).await?;
         let question = proto::subject::query("market", exchange, "state");
         let parts = bus.request(&question, Bytes::new(), STATE_WAIT).await?;
-        let view = View::from_parts(parts.iter().map(|part| &part[..]))?;
+        let view = View::restore(&parts.concat())?;
         self.replace(view);
         loop {
             let batch = match events.next_batch(EVENT_MESSAGES_MAX, EVENT_BYTES_MAX).await {
@@ -99,17 +88,7 @@ impl Mirror {
             };
             for delivery in batch {
                 let batch: EventBatch<MarketEvent> = serde_json::from_slice(&delivery.payload)?;
-                let known = self.reached.borrow().unwrap_or_default();
-                if batch.sequence <= known {
-                    continue;
-                }
-                anyhow::ensure!(
-                    batch.sequence == known + 1,
-                    "events {} to {} are missing",
-                    known + 1,
-                    batch.sequence - 1
-                );
-                self.apply(&batch);
+                self.apply(&batch)?;
             }
         }
     }
@@ -120,21 +99,29 @@ impl Mirror {
         self.reached.send_replace(Some(sequence));
     }
 
-    fn apply(&self, batch: &EventBatch<MarketEvent>) {
+    fn apply(&self, batch: &EventBatch<MarketEvent>) -> Result<(), Gap> {
         let mut told = Vec::new();
         {
             let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
-            for event in batch.entries.iter().flat_map(|entry| &entry.events) {
-                view.apply(batch.at, batch.sequence, event);
-                told.extend(tidings(&view, batch.at, event));
+            let is_new = batch.sequence > view.as_of().sequence;
+            view.apply_batch(batch)?;
+            if is_new {
+                let events = batch.entries.iter().flat_map(|entry| &entry.events);
+                told.extend(events.filter_map(|event| view.told(batch.at, event)));
             }
-            view.reached(batch.at, batch.sequence);
         }
-        self.reached.send_replace(Some(batch.sequence));
-        for tiding in told {
+        self.reached.send_if_modified(|reached| {
+            let ahead = reached.is_none_or(|reached| reached < batch.sequence);
+            if ahead {
+                *reached = Some(batch.sequence);
+            }
+            ahead
+        });
+        for one in told {
             // Nobody may be listening.
-            let _ = self.told.send(tiding);
+            let _ = self.told.send(Arc::new(one));
         }
+        Ok(())
     }
 }
 

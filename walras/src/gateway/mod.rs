@@ -12,7 +12,6 @@ pub mod markets;
 mod mirror;
 pub mod openapi;
 pub mod problem;
-mod tidings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,6 +27,8 @@ use proto::CommandId;
 pub use desk::Desk;
 pub use identity::{Identity, TokenHash, hash_token};
 use problem::Problem;
+use runtime::telemetry::{Meter, MeterError, metrics};
+use tokio::sync::Semaphore;
 
 /// What every request can use.
 pub struct Gateway {
@@ -41,6 +42,10 @@ pub struct Gateway {
     pub made_up: AtomicU64,
     /// Counts requests.
     pub metrics: Metrics,
+    /// Requests worked on at once.
+    pub in_flight: Arc<Semaphore>,
+    /// Event streams open at once.
+    pub streams: Arc<Semaphore>,
 }
 
 impl Gateway {
@@ -54,33 +59,27 @@ impl Gateway {
 }
 
 /// The gateway's own figures.
-#[derive(Clone)]
 pub struct Metrics {
     requests: prometheus::IntCounterVec,
     seconds: prometheus::HistogramVec,
+    rate_limited: prometheus::IntCounter,
+    streams_open: prometheus::IntGauge,
+    bodies_refused: prometheus::IntCounter,
 }
 
 impl Metrics {
-    /// Registers the figures.
+    /// The figures, as the meter of the service `gateway` hands them out.
     ///
     /// # Errors
-    /// When they are registered already.
-    pub fn register(registry: &prometheus::Registry) -> Result<Self, prometheus::Error> {
-        let requests = prometheus::IntCounterVec::new(
-            prometheus::Opts::new("walras_gateway_requests_total", "HTTP requests by route and status."),
-            &["route", "status"],
-        )?;
-        let seconds = prometheus::HistogramVec::new(
-            prometheus::HistogramOpts::new(
-                "walras_gateway_request_duration_seconds",
-                "Time to answer an HTTP request, by route.",
-            )
-            .buckets(vec![0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 15.0]),
-            &["route"],
-        )?;
-        registry.register(Box::new(requests.clone()))?;
-        registry.register(Box::new(seconds.clone()))?;
-        Ok(Self { requests, seconds })
+    /// When one is declared otherwise.
+    pub fn new(meter: &Meter) -> Result<Self, MeterError> {
+        Ok(Self {
+            requests: meter.counters(&metrics::REQUESTS)?,
+            seconds: meter.histograms(&metrics::REQUEST_DURATION)?,
+            rate_limited: meter.counter(&metrics::RATE_LIMITED)?,
+            streams_open: meter.gauge(&metrics::STREAMS_OPEN)?,
+            bodies_refused: meter.counter(&metrics::BODY_REFUSED)?,
+        })
     }
 }
 
@@ -111,8 +110,16 @@ async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next: Ne
     let started = std::time::Instant::now();
     let path = request.extensions().get::<axum::extract::MatchedPath>().cloned();
     let route = format!("{} {}", request.method(), path.as_ref().map_or("other", |path| path.as_str()));
-    let mut response = next.run(request).await.into_response();
+    let mut response = match gateway.in_flight.try_acquire() {
+        Ok(_one) => next.run(request).await.into_response(),
+        Err(_) => Problem::too_many(1).into_response(),
+    };
     let status = response.status();
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => gateway.metrics.rate_limited.inc(),
+        StatusCode::PAYLOAD_TOO_LARGE => gateway.metrics.bodies_refused.inc(),
+        _ => {}
+    }
     gateway.metrics.requests.with_label_values(&[&*route, status.as_str()]).inc();
     gateway.metrics.seconds.with_label_values(&[&*route]).observe(started.elapsed().as_secs_f64());
     let headers = response.headers_mut();

@@ -1,7 +1,7 @@
 //! The OpenAPI document of the gateway, made from the types that it reads and writes. Served at `/openapi.json`
 //! and committed as `walras/openapi.json`.
 
-use market::view::json::{BidPage, BidReport, HistoryReport, MarketPage, MarketStatus};
+use market::view::json::{BidAlone, Bids, History, MarketAlone, Markets};
 use proto::market::{Answer, MarketReport};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -28,6 +28,8 @@ struct Operation {
 
 const WAIT_FOR: (&str, &str, &str) =
     ("wait_for", "integer", "Wait until the exchange has got this far: the `sequence` of an answer.");
+const EXCHANGE: (&str, &str, &str) =
+    ("exchange", "string", "In which exchange; the first one, or the bid's own, where it is missing.");
 const COMMAND_REFUSALS: &[u16] = &[400, 401, 403, 404, 409, 413, 422, 429, 501, 503];
 const READ_REFUSALS: &[u16] = &[400, 401, 404, 429, 503];
 
@@ -41,7 +43,7 @@ const OPERATIONS: &[Operation] = &[
         query: &[],
         body: Some("PlaceRequest"),
         success: 201,
-        answer: "BidReport",
+        answer: "BidAlone",
         needs_token: true,
         refusals: COMMAND_REFUSALS,
     },
@@ -54,11 +56,12 @@ const OPERATIONS: &[Operation] = &[
         query: &[
             ("after", "integer", "List what comes after this, as the previous page's `next` says."),
             ("limit", "integer", "At most so many, up to 1,000; 100 where it is missing."),
+            EXCHANGE,
             WAIT_FOR,
         ],
         body: None,
         success: 200,
-        answer: "BidPage",
+        answer: "Bids",
         needs_token: true,
         refusals: READ_REFUSALS,
     },
@@ -68,10 +71,10 @@ const OPERATIONS: &[Operation] = &[
         id: "showBid",
         summary: "One of your bids.",
         path_parameters: &["id"],
-        query: &[WAIT_FOR],
+        query: &[EXCHANGE, WAIT_FOR],
         body: None,
         success: 200,
-        answer: "BidReport",
+        answer: "BidAlone",
         needs_token: true,
         refusals: READ_REFUSALS,
     },
@@ -84,7 +87,7 @@ const OPERATIONS: &[Operation] = &[
         query: &[],
         body: Some("AmendRequest"),
         success: 200,
-        answer: "BidReport",
+        answer: "BidAlone",
         needs_token: true,
         refusals: COMMAND_REFUSALS,
     },
@@ -97,7 +100,7 @@ const OPERATIONS: &[Operation] = &[
         query: &[("id", "string", "The cancellation's own id; made up where it is missing.")],
         body: None,
         success: 200,
-        answer: "BidReport",
+        answer: "BidAlone",
         needs_token: true,
         refusals: COMMAND_REFUSALS,
     },
@@ -110,7 +113,7 @@ const OPERATIONS: &[Operation] = &[
         query: &[],
         body: Some("AcknowledgeRequest"),
         success: 200,
-        answer: "BidReport",
+        answer: "BidAlone",
         needs_token: true,
         refusals: COMMAND_REFUSALS,
     },
@@ -120,10 +123,10 @@ const OPERATIONS: &[Operation] = &[
         id: "listMarkets",
         summary: "Every market: price, reserve, the bid to win now, supply and demand.",
         path_parameters: &[],
-        query: &[],
+        query: &[("after", "string", "List what comes after this market."), ("limit", "integer", "At most so many.")],
         body: None,
         success: 200,
-        answer: "MarketPage",
+        answer: "Markets",
         needs_token: false,
         refusals: &[503],
     },
@@ -136,7 +139,7 @@ const OPERATIONS: &[Operation] = &[
         query: &[],
         body: None,
         success: 200,
-        answer: "MarketStatus",
+        answer: "MarketAlone",
         needs_token: false,
         refusals: &[400, 404, 503],
     },
@@ -146,10 +149,10 @@ const OPERATIONS: &[Operation] = &[
         id: "showMarketHistory",
         summary: "A market's prices, where they changed.",
         path_parameters: &["region", "class"],
-        query: &[],
+        query: &[("from", "string", "From this instant on, RFC 3339."), ("limit", "integer", "At most so many points.")],
         body: None,
         success: 200,
-        answer: "HistoryReport",
+        answer: "History",
         needs_token: false,
         refusals: &[400, 404, 503],
     },
@@ -249,11 +252,11 @@ fn schemas() -> Value {
     generator.subschema_for::<PlaceRequest>();
     generator.subschema_for::<AmendRequest>();
     generator.subschema_for::<AcknowledgeRequest>();
-    generator.subschema_for::<BidReport>();
-    generator.subschema_for::<BidPage>();
-    generator.subschema_for::<MarketStatus>();
-    generator.subschema_for::<MarketPage>();
-    generator.subschema_for::<HistoryReport>();
+    generator.subschema_for::<BidAlone>();
+    generator.subschema_for::<Bids>();
+    generator.subschema_for::<MarketAlone>();
+    generator.subschema_for::<Markets>();
+    generator.subschema_for::<History>();
     generator.subschema_for::<MarketReport>();
     generator.subschema_for::<Answer>();
     generator.subschema_for::<Problem>();

@@ -1,0 +1,199 @@
+//! `walras bid|amend|cancel|acknowledge|bids|notices`.
+
+use anyhow::Result;
+use market::view::json::{Bid, BidAlone, Bids};
+use proto::market::{BidState, Terms};
+
+use super::table::{print, print_json, print_line};
+use crate::cli::{AcknowledgeArgs, AmendArgs, BidArgs, BidsArgs, CancelArgs, ReadArgs, TermsArgs};
+use crate::client::{Client, Connection};
+use crate::gateway::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
+
+/// Bids asked for at a time.
+const PAGE: usize = 500;
+
+/// Places a bid.
+///
+/// # Errors
+/// What the gateway refused, in one line.
+pub fn place(arguments: &BidArgs) -> Result<()> {
+    let terms = &arguments.terms;
+    let request = PlaceRequest {
+        id: arguments.id.clone(),
+        cluster: arguments.cluster.clone(),
+        pool: arguments.pool.clone(),
+        quantity: terms.quantity,
+        min_quantity: terms.min_quantity,
+        options: terms.options.clone(),
+        expires_at: terms.expires_at,
+    };
+    let client = Client::new(&arguments.connection)?;
+    show(&arguments.connection, &client.post::<BidAlone>("/v1/bids", &request)?)
+}
+
+/// Replaces a bid's terms.
+///
+/// # Errors
+/// As [`place`].
+pub fn amend(arguments: &AmendArgs) -> Result<()> {
+    let client = Client::new(&arguments.connection)?;
+    let path = format!("/v1/bids/{}", arguments.bid);
+    let version = match arguments.version {
+        Some(version) => version,
+        None => client.get::<BidAlone>(&path)?.bid.version,
+    };
+    let request = AmendRequest {
+        id: None,
+        version,
+        terms: terms(&arguments.terms),
+        give_up: arguments.give_up.clone(),
+    };
+    show(&arguments.connection, &client.patch::<BidAlone>(&path, &request)?)
+}
+
+fn terms(arguments: &TermsArgs) -> Terms {
+    Terms {
+        quantity: arguments.quantity,
+        min_quantity: arguments.min_quantity.unwrap_or(1),
+        options: arguments.options.clone(),
+        expires_at: arguments.expires_at,
+    }
+}
+
+/// Ends a bid.
+///
+/// # Errors
+/// As [`place`].
+pub fn cancel(arguments: &CancelArgs) -> Result<()> {
+    let client = Client::new(&arguments.connection)?;
+    show(&arguments.connection, &client.delete::<BidAlone>(&format!("/v1/bids/{}", arguments.bid))?)
+}
+
+/// Says that leaving servers are drained.
+///
+/// # Errors
+/// As [`place`].
+pub fn acknowledge(arguments: &AcknowledgeArgs) -> Result<()> {
+    let client = Client::new(&arguments.connection)?;
+    let request = AcknowledgeRequest { id: None, leases: arguments.leases.clone() };
+    let path = format!("/v1/bids/{}/acknowledge", arguments.bid);
+    show(&arguments.connection, &client.post::<BidAlone>(&path, &request)?)
+}
+
+/// Lists the tenant's bids, or shows one.
+///
+/// # Errors
+/// As [`place`].
+pub fn list(arguments: &BidsArgs) -> Result<()> {
+    let client = Client::new(&arguments.connection)?;
+    if let Some(bid) = &arguments.bid {
+        return show(&arguments.connection, &client.get::<BidAlone>(&format!("/v1/bids/{bid}"))?);
+    }
+    let bids = all(&client)?;
+    if arguments.connection.json {
+        return print_json(&bids);
+    }
+    let rows: Vec<_> = bids.iter().map(row).collect();
+    print(HEADING, &rows)
+}
+
+/// Lists the tenant's units that have to leave.
+///
+/// # Errors
+/// As [`place`].
+pub fn notices(arguments: &ReadArgs) -> Result<()> {
+    let mut bids = all(&Client::new(&arguments.connection)?)?;
+    for bid in &mut bids {
+        bid.leases.retain(|leases| leases.notice.is_some());
+    }
+    bids.retain(|bid| !bid.leases.is_empty());
+    if arguments.connection.json {
+        return print_json(&bids);
+    }
+    let mut rows = Vec::new();
+    for bid in &bids {
+        for leases in &bid.leases {
+            let Some(notice) = leases.notice else { continue };
+            rows.push(vec![
+                bid.bid.to_string(),
+                leases.market.to_string(),
+                span(leases.first, leases.units),
+                notice.gone_at.to_string(),
+                word(&notice.reason),
+                notice.kept_by.map_or_else(|| "-".to_owned(), |limit| limit.to_string()),
+            ]);
+        }
+    }
+    print(&["bid", "market", "leases", "gone at", "reason", "kept by"], &rows)
+}
+
+fn all(client: &Client) -> Result<Vec<Bid>> {
+    let mut bids = Vec::new();
+    let mut next = None;
+    loop {
+        let after = next.map_or_else(String::new, |next: u64| format!("&after={next}"));
+        let page: Bids = client.get(&format!("/v1/bids?limit={PAGE}{after}"))?;
+        bids.extend(page.bids);
+        match page.next {
+            Some(more) => next = Some(more),
+            None => return Ok(bids),
+        }
+    }
+}
+
+const HEADING: &[&str] = &["bid", "state", "market", "limit", "wants", "holds", "waits", "leaves", "version"];
+
+fn row(bid: &Bid) -> Vec<String> {
+    let options = |text: fn(&proto::market::BidOption) -> String| {
+        bid.options.iter().map(text).collect::<Vec<_>>().join(", ")
+    };
+    vec![
+        bid.bid.to_string(),
+        word(&bid.state),
+        options(|option| option.market.to_string()),
+        options(|option| option.limit.to_string()),
+        bid.quantity.to_string(),
+        bid.units.winning.to_string(),
+        bid.units.waiting.to_string(),
+        bid.units.leaving.to_string(),
+        bid.version.to_string(),
+    ]
+}
+
+/// The word a value is written as in JSON.
+fn word(value: &impl serde::Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => "-".to_owned(),
+    }
+}
+
+fn span(first: u64, units: u32) -> String {
+    if units <= 1 { first.to_string() } else { format!("{first}-{}", first + u64::from(units) - 1) }
+}
+
+fn show(connection: &Connection, alone: &BidAlone) -> Result<()> {
+    if connection.json {
+        return print_json(alone);
+    }
+    let bid = &alone.bid;
+    print(HEADING, &[row(bid)])?;
+    for leases in &bid.leases {
+        let numbers = span(leases.first, leases.units);
+        let mut line = format!("  leases {numbers} in {}", leases.market);
+        if let Some(by) = leases.available_by {
+            line += &format!(", there by {by}");
+        }
+        if let Some(notice) = leases.notice {
+            line += &format!(", leaving at {} ({})", notice.gone_at, word(&notice.reason));
+            if let Some(limit) = notice.kept_by {
+                line += &format!(", a limit of {limit} would have kept them");
+            }
+        }
+        print_line(&line)?;
+    }
+    if matches!(bid.state, BidState::Queued) {
+        print_line("  queued: it wins when the price falls or its limit is raised (walras prices)")?;
+    }
+    Ok(())
+}

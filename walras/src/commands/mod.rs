@@ -1,0 +1,8 @@
+//! What the binary does for people: each command asks, prints a line or a table, or JSON with `--json`.
+
+pub mod bids;
+pub mod files;
+pub mod prices;
+pub mod replay;
+pub mod simulate;
+pub mod table;
