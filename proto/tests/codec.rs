@@ -338,6 +338,19 @@ fn odd_bytes_around_a_command_are_refused_or_ignored() {
     }
 }
 
+/// A key has one form only: 32 digits in lower case.
+#[test]
+fn a_key_is_32_digits_and_nothing_else() {
+    use proto::machine::CommandKey;
+    let good = format!("\"{}\"", "0123456789abcdef".repeat(2));
+    let key: CommandKey = serde_json::from_str(&good).unwrap();
+    assert_eq!(serde_json::to_string(&key).unwrap(), good);
+    let (plus, short) = (good.replacen('0', "+", 1), good.replacen('0', "", 1));
+    for bad in [&*plus, &short, &good.to_uppercase(), &good.replacen('0', "00", 1), "\"\"", "7", "null"] {
+        assert!(serde_json::from_str::<CommandKey>(bad).is_err(), "{bad}");
+    }
+}
+
 /// A command's text of any order is the same command.
 #[test]
 fn the_order_of_fields_does_not_matter() {

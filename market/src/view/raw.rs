@@ -5,6 +5,7 @@ pub(super) mod price {
     use proto::Price;
     use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
     pub(in crate::view) fn serialize<S: Serializer>(price: &Price, out: S) -> Result<S::Ok, S::Error> {
         price.micros().serialize(out)
     }
@@ -43,6 +44,7 @@ pub(super) mod instant {
     use proto::Timestamp;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+    #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
     pub(in crate::view) fn serialize<S: Serializer>(instant: &Timestamp, out: S) -> Result<S::Ok, S::Error> {
         instant.micros().serialize(out)
     }

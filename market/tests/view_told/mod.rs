@@ -106,10 +106,10 @@ fn terms(options: &[(u8, u16)], quantity: u8) -> Terms {
     let option = |(market, limit): (u8, u16)| BidOption {
         market: market_id(market),
         limit: mills(limit),
-        running_limit: (limit % 7 == 0).then(|| mills(limit + 5)),
+        running_limit: limit.is_multiple_of(7).then(|| mills(limit + 5)),
     };
     let options = options.into_iter().map(option).collect();
-    let expires_at = (quantity % 3 == 0).then(|| Timestamp::from_micros(9_000_000_000_000_000));
+    let expires_at = quantity.is_multiple_of(3).then(|| Timestamp::from_micros(9_000_000_000_000_000));
     Terms { quantity: quantity.into(), min_quantity: 1, options, expires_at }
 }
 
@@ -138,7 +138,7 @@ impl Told {
 
     fn say(&mut self, event: MarketEvent) {
         // A few events share a batch, as they do in life.
-        if self.events.len() % 3 == 0 {
+        if self.events.len().is_multiple_of(3) {
             self.sequence += 1;
             self.at = self.at.plus_micros(1_000);
         }
@@ -175,38 +175,36 @@ impl Told {
         Some((number, lease.market, LeaseSpan { first: *first, units: span as u32 }))
     }
 
+    fn place(&mut self, tenant: u8, options: &[(u8, u16)], quantity: u8) {
+        self.bids_ever += 1;
+        let number = self.bids_ever;
+        let terms = terms(options, quantity);
+        // The same id for different tenants is nothing special.
+        let name = format!("bid-{}", number / 2);
+        let bid = PlaceBid {
+            id: name.parse().unwrap(),
+            tenant: tenant_id(tenant),
+            cluster: "prod".parse().unwrap(),
+            pool: "workers".parse().unwrap(),
+            quantity: terms.quantity,
+            min_quantity: terms.min_quantity,
+            options: terms.options.clone(),
+            expires_at: terms.expires_at,
+            key: CommandKey::default(),
+        };
+        let is_used = self.bids.values().any(|bid| (bid.tenant, &bid.name) == (tenant, &name));
+        if !is_used {
+            self.say(MarketEvent::BidPlaced { number, by: "s1".parse().unwrap(), bid: Arc::new(bid) });
+            self.bids.insert(number, Bid { name, tenant, terms, version: 1, end: None });
+        }
+    }
+
     pub(crate) fn happen(&mut self, next: &Next) {
         let key = CommandKey::default();
         self.commands += 1;
         let id = format!("c-{}", self.commands);
         match next {
-            Next::Place { tenant, options, quantity } => {
-                self.bids_ever += 1;
-                let number = self.bids_ever;
-                let terms = terms(options, *quantity);
-                // The same id for different tenants is nothing special.
-                let name = format!("bid-{}", number / 2);
-                let bid = PlaceBid {
-                    id: name.parse().unwrap(),
-                    tenant: tenant_id(*tenant),
-                    cluster: "prod".parse().unwrap(),
-                    pool: "workers".parse().unwrap(),
-                    quantity: terms.quantity,
-                    min_quantity: terms.min_quantity,
-                    options: terms.options.clone(),
-                    expires_at: terms.expires_at,
-                    key,
-                };
-                let is_used = self.bids.values().any(|bid| (bid.tenant, &bid.name) == (*tenant, &name));
-                if !is_used {
-                    self.say(MarketEvent::BidPlaced {
-                        number,
-                        by: "s1".parse().unwrap(),
-                        bid: Arc::new(bid),
-                    });
-                    self.bids.insert(number, Bid { name, tenant: *tenant, terms, version: 1, end: None });
-                }
-            }
+            Next::Place { tenant, options, quantity } => self.place(*tenant, options, *quantity),
             Next::Amend { bid, options, quantity } => {
                 let Some(number) = self.pick(*bid) else { return };
                 let bid = self.bids.get_mut(&number).unwrap();
@@ -326,7 +324,7 @@ impl Told {
                 self.say(MarketEvent::UnitsDelayed { number, market, leases, round, available_by });
             }
             Next::Release { bid, from, units } => {
-                let is_leaving = from % 3 != 0;
+                let is_leaving = !from.is_multiple_of(3);
                 let Some((number, market, leases)) = self.pick_leases(*bid, *from, *units, is_leaving) else {
                     return;
                 };
