@@ -6,7 +6,7 @@
 //! `cargo bench -p journal` runs all; `-- sqlite` or `-- postgres` one database; `WALRAS_BENCH_SECONDS` sets the
 //! time per line (default 2).
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -44,7 +44,7 @@ async fn measure(name: &str, url: &str, folder: &Path) -> Result<(), Box<dyn std
     let block = Duration::from_secs(seconds) / BLOCKS;
     let journal = Journal::open(url).await?;
     println!(
-        "{name}: rows of bytes | appends/s p50 µs p99 µs max µs MB/s | floor: writes/s p50 µs p99 µs MB/s | share of floor"
+        "{name}: rows of bytes | appends/s p50 µs p99 µs max µs MB/s | floor: writes/s p50 µs p99 µs MB/s | share of floor | CPU µs of ours, of the floor"
     );
     for (number, (bytes, rows)) in CASES.into_iter().enumerate() {
         let mut floor = Floor::create(&folder.join("floor"), bytes * rows)?;
@@ -56,7 +56,7 @@ async fn measure(name: &str, url: &str, folder: &Path) -> Result<(), Box<dyn std
         let (ours, least) = (figures(&mut appender.took), figures(&mut floor.took));
         let megabytes = |rate: f64| rate * (bytes * rows) as f64 / 1e6;
         println!(
-            "{rows:>4} × {bytes:>6} | {:>6.0} {:>6} {:>6} {:>6} {:>6.1} | {:>6.0} {:>6} {:>6} {:>6.1} | {:.2}",
+            "{rows:>4} × {bytes:>6} | {:>6.0} {:>6} {:>6} {:>6} {:>6.1} | {:>6.0} {:>6} {:>6} {:>6.1} | {:.2} | {} {}",
             ours.rate,
             ours.p50,
             ours.p99,
@@ -67,6 +67,8 @@ async fn measure(name: &str, url: &str, folder: &Path) -> Result<(), Box<dyn std
             least.p99,
             megabytes(least.rate),
             ours.rate / least.rate,
+            appender.cpu_micros / appender.took.len() as u64,
+            floor.cpu_micros / floor.took.len() as u64,
         );
     }
     others(&journal).await
@@ -121,21 +123,23 @@ struct Floor {
     file: File,
     bytes: Vec<u8>,
     took: Vec<u128>,
+    cpu_micros: u64,
 }
 
 impl Floor {
     fn create(path: &Path, bytes: usize) -> std::io::Result<Self> {
-        Ok(Self { file: File::create(path)?, bytes: noise(bytes), took: Vec::new() })
+        Ok(Self { file: File::create(path)?, bytes: noise(bytes), took: Vec::new(), cpu_micros: 0 })
     }
 
     fn run(&mut self, block: Duration) -> std::io::Result<()> {
-        let end = Instant::now() + block;
+        let (end, before) = (Instant::now() + block, cpu_micros());
         while Instant::now() < end {
             let start = Instant::now();
             self.file.write_all(&self.bytes)?;
             self.file.sync_data()?;
             self.took.push(start.elapsed().as_nanos());
         }
+        self.cpu_micros += cpu_micros() - before;
         Ok(())
     }
 }
@@ -146,6 +150,7 @@ struct Appender<'a> {
     owner: Owner,
     rows: Vec<Row>,
     took: Vec<u128>,
+    cpu_micros: u64,
 }
 
 impl<'a> Appender<'a> {
@@ -166,11 +171,11 @@ impl<'a> Appender<'a> {
         };
         let rows = (1..=rows as u64).map(row).collect();
         let owner = Owner::new("bench").unwrap_or_else(|error| panic!("{error}"));
-        Self { journal, stream: stream.to_owned(), owner, rows, took: Vec::new() }
+        Self { journal, stream: stream.to_owned(), owner, rows, took: Vec::new(), cpu_micros: 0 }
     }
 
     async fn run(&mut self, block: Duration) -> Result<(), Box<dyn std::error::Error>> {
-        let end = Instant::now() + block;
+        let (end, before) = (Instant::now() + block, cpu_micros());
         while Instant::now() < end {
             let start = Instant::now();
             let appended = self.journal.append(&self.stream, &self.owner, &self.rows).await?;
@@ -181,6 +186,7 @@ impl<'a> Appender<'a> {
                 row.seq += count;
             }
         }
+        self.cpu_micros += cpu_micros() - before;
         Ok(())
     }
 }
@@ -197,6 +203,14 @@ fn figures(took: &mut [u128]) -> Figures {
     let at = |permille: usize| took[(took.len() - 1) * permille / 1_000] / 1_000;
     let total: u128 = took.iter().sum();
     Figures { rate: took.len() as f64 * 1e9 / total as f64, p50: at(500), p99: at(990), max: at(1_000) }
+}
+
+/// Processor time of this process, user and system, in microseconds. In steps of 10 ms, so only sums mean something.
+fn cpu_micros() -> u64 {
+    const TICK_MICROS: u64 = 10_000;
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields).split_whitespace();
+    fields.skip(11).take(2).filter_map(|ticks| ticks.parse::<u64>().ok()).sum::<u64>() * TICK_MICROS
 }
 
 /// Bytes that do not compress, the same in every run.

@@ -4,45 +4,51 @@
 //! broken ones. Here a connection goes back only after its work succeeded; after anything else it is dropped
 //! with all that were idle at that moment, since what broke one has usually broken the others.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use sqlx::any::AnyConnectOptions;
-use sqlx::{AnyConnection, Connection, Executor};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use sqlx::{ConnectOptions, Connection, Database, Executor};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A connection idle for longer than this is tested before it is lent again: firewalls and failovers cut
 /// connections without telling. Below it, the test would cost every append a round trip.
 const IDLE_TRUSTED: Duration = Duration::from_secs(15);
 
-/// Up to a fixed number of connections to one database, each prepared by the same statements.
-pub(crate) struct Connections {
-    options: AnyConnectOptions,
+/// Up to a fixed number of connections to one database, each prepared by the same statements. `D` is the driver:
+/// `Any`, or one database's own.
+pub(crate) struct Connections<D: Database> {
+    options: Options<D>,
     session: Vec<String>,
-    permits: Semaphore,
-    idle: Mutex<Vec<Idle>>,
+    /// Shared by connections of different drivers of which only so many may work at a time.
+    permits: Arc<Semaphore>,
+    idle: Mutex<Vec<Idle<D>>>,
 }
 
-struct Idle {
-    connection: AnyConnection,
+pub(crate) type Options<D> = <<D as Database>::Connection as Connection>::Options;
+
+struct Idle<D: Database> {
+    connection: D::Connection,
     since: Instant,
 }
 
 /// A connection on loan. Dropping it closes it; [`Lent::give_back`] keeps it for the next.
-pub(crate) struct Lent<'a> {
-    home: &'a Connections,
-    connection: AnyConnection,
-    _permit: SemaphorePermit<'a>,
+pub(crate) struct Lent<'a, D: Database> {
+    home: &'a Connections<D>,
+    connection: D::Connection,
+    _permit: OwnedSemaphorePermit,
 }
 
-impl Connections {
-    pub(crate) fn new(options: AnyConnectOptions, session: Vec<String>, count: usize) -> Self {
-        Self { options, session, permits: Semaphore::new(count.max(1)), idle: Mutex::default() }
+impl<D: Database> Connections<D>
+where
+    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
+{
+    pub(crate) fn new(options: Options<D>, session: Vec<String>, permits: Arc<Semaphore>) -> Self {
+        Self { options, session, permits, idle: Mutex::default() }
     }
 
     /// Lends a connection, opening one where none is idle. Waits, in order of arrival, while all are lent.
-    pub(crate) async fn lend(&self) -> Result<Lent<'_>, sqlx::Error> {
-        let permit = self.permits.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
+    pub(crate) async fn lend(&self) -> Result<Lent<'_, D>, sqlx::Error> {
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|_| sqlx::Error::PoolClosed)?;
         let connection = match self.trusted().await {
             Some(connection) => connection,
             None => self.connect().await?,
@@ -51,7 +57,7 @@ impl Connections {
     }
 
     /// The idle connection used last, if there is one that still answers.
-    async fn trusted(&self) -> Option<AnyConnection> {
+    async fn trusted(&self) -> Option<D::Connection> {
         let idle = self.idle().pop()?;
         let mut connection = idle.connection;
         if idle.since.elapsed() < IDLE_TRUSTED || connection.ping().await.is_ok() {
@@ -61,8 +67,8 @@ impl Connections {
         None
     }
 
-    async fn connect(&self) -> Result<AnyConnection, sqlx::Error> {
-        let mut connection = AnyConnection::connect_with(&self.options).await?;
+    async fn connect(&self) -> Result<D::Connection, sqlx::Error> {
+        let mut connection = self.options.connect().await?;
         for statement in &self.session {
             connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(statement.as_str()))).await?;
         }
@@ -85,18 +91,19 @@ impl Connections {
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Idle<D>>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Lent<'_> {
-    pub(crate) fn connection(&mut self) -> &mut AnyConnection {
+impl<D: Database> Lent<'_, D> {
+    pub(crate) fn connection(&mut self) -> &mut D::Connection {
         &mut self.connection
     }
 
     /// Keeps the connection for the next loan. Only after its work ended as it should.
     pub(crate) fn give_back(self) {
-        self.home.idle().push(Idle { connection: self.connection, since: Instant::now() });
+        let mut idle = self.home.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(Idle { connection: self.connection, since: Instant::now() });
     }
 }

@@ -7,10 +7,11 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::ConnectOptions;
-use sqlx::any::AnyConnectOptions;
+use sqlx::{Any, ConnectOptions, Database, Executor, Postgres, Sqlite};
+use tokio::sync::Semaphore;
 
-use crate::connections::{Connections, Lent};
+use crate::checkpoint::{Checkpoints, LOG_BYTES_MAX, PAGE_BYTES};
+use crate::connections::{Connections, Lent, Options};
 use crate::error::JournalError;
 use crate::limits::NAME_BYTES_MAX;
 use crate::schema;
@@ -51,9 +52,18 @@ struct Inner {
     kind: Kind,
     /// The URL without user, password and parameters.
     label: Arc<str>,
-    writers: Connections,
-    readers: Connections,
+    writers: Connections<Any>,
+    readers: Connections<Any>,
+    appenders: Appenders,
+    checkpoints: Checkpoints,
     answer_max: Duration,
+}
+
+/// Connections for appending, of the database's own driver. The SQL text is the same; the common driver would
+/// copy every row twice more on its way, which at 400 KiB is a quarter of the time an append takes.
+pub(crate) enum Appenders {
+    Sqlite(Connections<Sqlite>),
+    Postgres(Connections<Postgres>),
 }
 
 impl fmt::Debug for Journal {
@@ -87,17 +97,20 @@ impl Journal {
             Kind::Sqlite => (with_mode(url, "rwc"), with_mode(url, "rw"), 1),
             Kind::Postgres => (url.to_owned(), url.to_owned(), settings.writer_connections as usize),
         };
-        let connections = |url: &str, read_only, max| {
-            Ok::<_, JournalError>(Connections::new(
-                connect_options(url)?,
-                session(kind, settings, read_only),
-                max,
-            ))
+        let writing = Arc::new(Semaphore::new(writers_max.max(1)));
+        let reading = Arc::new(Semaphore::new(readers_max.max(1)));
+        let writers = connections(&writer_url, session(kind, settings, false), &writing)?;
+        let readers = connections(&reader_url, session(kind, settings, true), &reading)?;
+        // Under the writers' permits: SQLite's two writing connections never get in each other's way.
+        let session = session(kind, settings, false);
+        let appenders = match kind {
+            Kind::Sqlite => Appenders::Sqlite(connections(&writer_url, session, &writing)?),
+            Kind::Postgres => Appenders::Postgres(connections(&writer_url, session, &writing)?),
         };
-        let writers = connections(&writer_url, false, writers_max)?;
-        let readers = connections(&reader_url, true, readers_max)?;
         let answer_max = Duration::from_secs(u64::from(settings.answer_seconds_max));
-        let journal = Self { inner: Arc::new(Inner { kind, label, writers, readers, answer_max }) };
+        let checkpoints = Checkpoints::default();
+        let inner = Inner { kind, label, writers, readers, appenders, checkpoints, answer_max };
+        let journal = Self { inner: Arc::new(inner) };
         schema::prepare(&journal).await?;
         Ok(journal)
     }
@@ -106,6 +119,10 @@ impl Journal {
     /// The handle stays usable; a process that ends without this loses nothing.
     pub async fn close(&self) {
         self.inner.readers.close_idle().await;
+        match &self.inner.appenders {
+            Appenders::Sqlite(appenders) => appenders.close_idle().await,
+            Appenders::Postgres(appenders) => appenders.close_idle().await,
+        }
         self.inner.writers.close_idle().await;
     }
 
@@ -122,12 +139,20 @@ impl Journal {
         Arc::clone(&self.inner.label)
     }
 
+    pub(crate) fn appenders(&self) -> &Appenders {
+        &self.inner.appenders
+    }
+
+    pub(crate) fn checkpoints(&self) -> &Checkpoints {
+        &self.inner.checkpoints
+    }
+
     /// A connection for writing, in order of arrival.
     pub(crate) async fn writer(
         &self,
         operation: &'static str,
         stream: &str,
-    ) -> Result<Lent<'_>, JournalError> {
+    ) -> Result<Lent<'_, Any>, JournalError> {
         let lent = self.within(self.inner.writers.lend()).await;
         lent.map_err(|source| self.failed(operation, stream, source))
     }
@@ -137,7 +162,7 @@ impl Journal {
         &self,
         operation: &'static str,
         stream: &str,
-    ) -> Result<Lent<'_>, JournalError> {
+    ) -> Result<Lent<'_, Any>, JournalError> {
         let lent = self.within(self.inner.readers.lend()).await;
         lent.map_err(|source| self.failed(operation, stream, source))
     }
@@ -156,6 +181,10 @@ impl Journal {
 
     /// The error of a statement. Idle connections are dropped with it: a restarted server has cut them all.
     pub(crate) fn failed(&self, operation: &'static str, stream: &str, source: sqlx::Error) -> JournalError {
+        match &self.inner.appenders {
+            Appenders::Sqlite(appenders) => appenders.forget_idle(),
+            Appenders::Postgres(appenders) => appenders.forget_idle(),
+        }
         self.inner.writers.forget_idle();
         self.inner.readers.forget_idle();
         JournalError::Statement { database: self.label(), stream: stream.to_owned(), operation, source }
@@ -223,19 +252,19 @@ fn with_mode(url: &str, mode: &str) -> String {
     }
 }
 
-fn connect_options(url: &str) -> Result<AnyConnectOptions, JournalError> {
-    // The driver's own message may quote the URL, so only its kind is passed on.
-    let options = AnyConnectOptions::from_str(url)
+fn connections<D: Database>(
+    url: &str,
+    session: Vec<String>,
+    permits: &Arc<Semaphore>,
+) -> Result<Connections<D>, JournalError>
+where
+    for<'c> &'c mut D::Connection: Executor<'c, Database = D>,
+{
+    // The driver's own message may quote the URL, so it is not passed on.
+    let options = Options::<D>::from_str(url)
         .map_err(|_| JournalError::Url { why: "is not a well-formed URL".to_owned() })?;
-    Ok(options.disable_statement_logging())
+    Ok(Connections::new(options.disable_statement_logging(), session, Arc::clone(permits)))
 }
-
-/// Pages of SQLite's write-ahead log after which the committing append folds it into the database.
-/// `docs/measurements.md` and `benches/append.rs` say why not SQLite's own 1,000.
-const CHECKPOINT_PAGES: u32 = 8_192;
-
-/// After a burst the log file is cut back to this. Without it the file keeps the size of the largest burst.
-const LOG_FILE_BYTES_MAX: u32 = 64 << 20;
 
 /// A transaction that its client forgot holds back everybody who writes the same row.
 const POSTGRES_IDLE_TRANSACTION_SECONDS: u32 = 10;
@@ -247,12 +276,14 @@ fn session(kind: Kind, settings: Settings, read_only: bool) -> Vec<String> {
         (Kind::Sqlite, false) => vec![
             // First, so that the statements below wait for a process that holds the lock at this moment.
             format!("PRAGMA busy_timeout = {}", settings.lock_wait_millis),
+            // Of a new file only. A large row is many pages, and each has its cost.
+            format!("PRAGMA page_size = {PAGE_BYTES}"),
             own("PRAGMA journal_mode = WAL"),
             own("PRAGMA synchronous = FULL"),
             // Without it macOS acknowledges from the drive's cache. Other systems ignore it.
             own("PRAGMA fullfsync = ON"),
-            format!("PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"),
-            format!("PRAGMA journal_size_limit = {LOG_FILE_BYTES_MAX}"),
+            format!("PRAGMA wal_autocheckpoint = {}", LOG_BYTES_MAX / PAGE_BYTES),
+            format!("PRAGMA journal_size_limit = {LOG_BYTES_MAX}"),
         ],
         (Kind::Sqlite, true) => vec![
             format!("PRAGMA busy_timeout = {}", settings.lock_wait_millis),

@@ -23,6 +23,7 @@
 
 mod answers;
 mod archive;
+mod checkpoint;
 mod claim;
 mod connections;
 mod database;

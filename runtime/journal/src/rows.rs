@@ -1,10 +1,10 @@
 //! Rows: appended behind the fence, read back in order.
 
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Connection, Row as _};
+use sqlx::{Connection, Row as _};
 
 use crate::claim::Owner;
-use crate::database::{Journal, Kind, bound, check_stream, signed};
+use crate::database::{Appenders, Journal, Kind, bound, check_stream, signed};
 use crate::error::JournalError;
 use crate::limits::{APPEND_ROWS_MAX, ROW_BYTES_MAX};
 
@@ -95,6 +95,61 @@ SELECT seq, at_micros, rules, position_created, position_sequence, published, st
        input, events
 FROM journal WHERE stream = $1 AND seq > $2 AND seq <= $3 ORDER BY seq";
 
+/// Inserts one row through one driver's connection. `check_append` has seen that the counts fit.
+macro_rules! insert {
+    ($connection:expr, $stream:expr, $owner:expr, $row:expr) => {{
+        let query = sqlx::query(INSERT)
+            .bind($stream)
+            .bind($row.seq as i64)
+            .bind($row.at_micros)
+            .bind(i64::from($row.rules))
+            .bind($row.position_created)
+            .bind($row.position_sequence as i64)
+            .bind($row.published as i64)
+            .bind($row.state_hash.as_slice())
+            .bind($row.chain.as_slice())
+            .bind($owner.as_str())
+            .bind($row.input.as_slice())
+            .bind($row.events.as_slice());
+        match query.execute($connection).await {
+            Ok(done) if done.rows_affected() == 1 => Ok(Appended::Committed),
+            Ok(_) => Ok(Appended::Stale),
+            Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(Appended::Stale),
+            Err(error) => Err(error),
+        }
+    }};
+}
+
+/// An append through one driver's connections. A macro, because what SQL values a driver takes would have to be
+/// said anew for a function over drivers, and is the same text for both here.
+macro_rules! append_through {
+    ($journal:expr, $appenders:expr, $stream:expr, $owner:expr, $rows:expr) => {{
+        let work = async {
+            let mut lent = $appenders.lend().await?;
+            let appended = if let [row] = $rows {
+                insert!(lent.connection(), $stream, $owner, row)?
+            } else {
+                let mut work = lent.connection().begin_with(begin($journal.kind())).await?;
+                let mut appended = Appended::Committed;
+                for row in $rows {
+                    appended = insert!(&mut *work, $stream, $owner, row)?;
+                    if appended == Appended::Stale {
+                        break;
+                    }
+                }
+                match appended {
+                    Appended::Committed => work.commit().await?,
+                    Appended::Stale => work.rollback().await?,
+                }
+                appended
+            };
+            lent.give_back();
+            Ok(appended)
+        };
+        $journal.within(work).await
+    }};
+}
+
 impl Journal {
     /// Appends `rows` to `stream` in one transaction, in the name of `owner`. The first row must directly
     /// follow the stream's last one (be 1 in an empty stream).
@@ -105,10 +160,12 @@ impl Journal {
     pub async fn append(&self, stream: &str, owner: &Owner, rows: &[Row]) -> Result<Appended, JournalError> {
         const OPERATION: &str = "append";
         check_append(stream, rows)?;
-        let mut lent = self.writer(OPERATION, stream).await?;
-        let outcome = self.within(insert(self.kind(), lent.connection(), stream, owner, rows)).await;
-        let appended = outcome.map_err(|source| self.failed(OPERATION, stream, source))?;
-        lent.give_back();
+        let appended = match self.appenders() {
+            Appenders::Sqlite(appenders) => append_through!(self, appenders, stream, owner, rows),
+            Appenders::Postgres(appenders) => append_through!(self, appenders, stream, owner, rows),
+        };
+        let appended = appended.map_err(|source| self.failed(OPERATION, stream, source))?;
+        self.note_written(rows.iter().map(bytes_of).sum());
         Ok(appended)
     }
 
@@ -268,57 +325,6 @@ pub(crate) fn begin(kind: Kind) -> &'static str {
     }
 }
 
-async fn insert(
-    kind: Kind,
-    connection: &mut AnyConnection,
-    stream: &str,
-    owner: &Owner,
-    rows: &[Row],
-) -> Result<Appended, sqlx::Error> {
-    if let [row] = rows {
-        return insert_one(connection, stream, owner, row).await;
-    }
-    let mut work = connection.begin_with(begin(kind)).await?;
-    for row in rows {
-        if insert_one(&mut work, stream, owner, row).await? == Appended::Stale {
-            work.rollback().await?;
-            return Ok(Appended::Stale);
-        }
-    }
-    work.commit().await?;
-    Ok(Appended::Committed)
-}
-
-async fn insert_one(
-    connection: &mut AnyConnection,
-    stream: &str,
-    owner: &Owner,
-    row: &Row,
-) -> Result<Appended, sqlx::Error> {
-    // `check_append` has seen that the counts fit.
-    let done = sqlx::query(INSERT)
-        .bind(stream)
-        .bind(row.seq as i64)
-        .bind(row.at_micros)
-        .bind(i64::from(row.rules))
-        .bind(row.position_created)
-        .bind(row.position_sequence as i64)
-        .bind(row.published as i64)
-        .bind(row.state_hash.as_slice())
-        .bind(row.chain.as_slice())
-        .bind(owner.as_str())
-        .bind(row.input.as_slice())
-        .bind(row.events.as_slice())
-        .execute(connection)
-        .await;
-    match done {
-        Ok(done) if done.rows_affected() == 1 => Ok(Appended::Committed),
-        Ok(_) => Ok(Appended::Stale),
-        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(Appended::Stale),
-        Err(error) => Err(error),
-    }
-}
-
 fn check_append(stream: &str, rows: &[Row]) -> Result<(), JournalError> {
     check_stream(stream)?;
     if !(1..=APPEND_ROWS_MAX).contains(&rows.len()) {
@@ -333,7 +339,7 @@ fn check_append(stream: &str, rows: &[Row]) -> Result<(), JournalError> {
             return Err(bound(stream, "seq", &row.seq.to_string(), format!("{}", before + 1)));
         }
         before = Some(row.seq);
-        let bytes = row.input.len() + row.events.len();
+        let bytes = bytes_of(row);
         if bytes > ROW_BYTES_MAX {
             return Err(bound(
                 stream,
@@ -344,6 +350,10 @@ fn check_append(stream: &str, rows: &[Row]) -> Result<(), JournalError> {
         }
     }
     Ok(())
+}
+
+fn bytes_of(row: &Row) -> usize {
+    row.input.len() + row.events.len()
 }
 
 /// The last row of a page of at most `max_bytes`, but at least one row, so that reading always proceeds.

@@ -196,8 +196,8 @@ fn is_gone(pid: &str) -> bool {
 }
 
 fn children(parent: &str) -> Vec<String> {
-    let processes =
-        fs::read_dir("/proc").map(|entries| entries.flatten().collect()).unwrap_or_else(|_| vec![]);
+    let processes: Vec<_> =
+        fs::read_dir("/proc").map_or_else(|_| Vec::new(), |entries| entries.flatten().collect());
     let names = processes.iter().map(|entry| entry.file_name().to_string_lossy().into_owned());
     names.filter(|pid| stat(pid).is_some_and(|(_, its)| its == parent)).collect()
 }

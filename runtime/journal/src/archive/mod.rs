@@ -248,7 +248,17 @@ impl Journal {
 }
 
 /// One archiver at a time in a folder. The lock goes with the process.
-fn lock(folder: &Path) -> Result<File, JournalError> {
+struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing the file would not do: a child process that is just being started holds a copy of it for a
+        // moment. What fails here is released by the closing.
+        let _ = self.0.unlock();
+    }
+}
+
+fn lock(folder: &Path) -> Result<Lock, JournalError> {
     if !folder.is_dir() {
         fs::create_dir_all(folder).map_err(|error| file_error(folder, "create", error))?;
         sync_folder(folder.parent().unwrap_or(Path::new(".")))?;
@@ -256,7 +266,7 @@ fn lock(folder: &Path) -> Result<File, JournalError> {
     let path = folder.join("lock");
     let file = File::create(&path).map_err(|error| file_error(&path, "create", error))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(wrong(folder, "is in use by another archiver")),
         Err(TryLockError::Error(error)) => Err(file_error(&path, "lock", error)),
     }

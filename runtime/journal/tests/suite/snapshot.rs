@@ -51,10 +51,15 @@ fn three_are_kept() {
     });
 }
 
+/// What is done to the database.
+type Statements = &'static [&'static str];
+/// The snapshots skipped, newest first, and a part of the reason.
+type Expected = &'static [(u64, &'static str)];
+
 #[test]
 fn a_damaged_one_is_skipped_and_said_why() {
     // Each damages the newest of three, or the newest two.
-    let damages: [(&[&'static str], &[(u64, &str)]); 7] = [
+    let damages: [(Statements, Expected); 7] = [
         (
             &[
                 "UPDATE snapshot_parts SET body = (SELECT sha256 FROM snapshots WHERE seq = 9) WHERE seq = 9 AND part = 1",
