@@ -1,5 +1,7 @@
 //! One suite, two buses: what holds on the broker holds in memory.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
+
 mod nats_support;
 
 use std::time::Duration;

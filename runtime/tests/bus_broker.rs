@@ -1,5 +1,7 @@
 //! What only a broker can do to a bus: die, come back older, forget a consumer, drop what nobody reads.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
+
 mod nats_support;
 
 use std::collections::BTreeMap;

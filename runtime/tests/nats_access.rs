@@ -1,5 +1,7 @@
 //! Who may do what, on a real server: a table of subjects and users, and what an attacker would try.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
+
 mod nats_support;
 
 use std::collections::BTreeMap;
@@ -115,9 +117,18 @@ const PUBLISH: &[(&str, &str)] = &[
     ("$JS.API.CONSUMER.LIST.walras-answer", ""),
     ("$JS.API.CONSUMER.NAMES.walras-answer", ""),
     ("$JS.API.CONSUMER.PAUSE.walras-answer.s1", ""),
-    ("$JS.API.CONSUMER.INFO.walras-answer.s1", "1"),
-    ("$JS.API.CONSUMER.INFO.walras-answer.s2", "2"),
-    ("$JS.API.CONSUMER.INFO.walras-order.h1", "H"),
+    ("$JS.API.CONSUMER.INFO.walras-answer.s1", ""),
+    // The domain in which parties reach their own consumers.
+    ("$JS.walras.API.INFO", ""),
+    ("$JS.walras.API.STREAM.INFO.walras-answer", ""),
+    ("$JS.walras.API.STREAM.PURGE.walras-answer", ""),
+    ("$JS.walras.API.CONSUMER.CREATE.walras-answer.s1", ""),
+    ("$JS.walras.API.CONSUMER.INFO.walras-answer.s1", "1"),
+    ("$JS.walras.API.CONSUMER.INFO.walras-answer.s2", "2"),
+    ("$JS.walras.API.CONSUMER.INFO.walras-order.h1", "H"),
+    ("$JS.walras.API.CONSUMER.MSG.NEXT.walras-answer.s1", "1"),
+    ("$JS.walras.API.CONSUMER.MSG.NEXT.walras-order.h1", "H"),
+    ("$JS.other.API.CONSUMER.MSG.NEXT.walras-answer.s1", ""),
     ("$JS.API.CONSUMER.MSG.NEXT.walras-answer.s1", "1MPCG"),
     ("$JS.API.CONSUMER.MSG.NEXT.walras-answer.s2", "2MPCG"),
     ("$JS.API.CONSUMER.MSG.NEXT.walras-answer.h1", "HMPCG"),
@@ -350,22 +361,32 @@ async fn a_party_gets_its_answers_live_and_again() {
     let next = "$JS.API.CONSUMER.MSG.NEXT.walras-answer.s1";
     let inbox = s1.new_inbox();
     let mut replay = s1.subscribe(inbox.clone()).await.unwrap();
-    s1.publish_with_reply(next, inbox.clone(), r#"{"batch":10,"expires":5000000000}"#.into()).await.unwrap();
+    s1.publish_with_reply(next, inbox.clone(), r#"{"batch":3,"expires":5000000000}"#.into()).await.unwrap();
     for number in 0..3 {
         let message = tokio::time::timeout(WAIT, replay.next()).await.unwrap().unwrap();
         assert_eq!(message.payload, format!("answer {number}"), "{message:?}");
         s1.publish(message.reply.expect("something to acknowledge to"), Bytes::new()).await.unwrap();
     }
-    let info = "$JS.API.CONSUMER.INFO.walras-answer.s1";
-    let mut state = String::new();
+    // The stock client, in the domain: the same consumer, and nothing is left in it.
+    let context = async_nats::jetstream::with_domain(s1.clone(), "walras");
+    let mut left = (u64::MAX, usize::MAX);
     for _ in 0..200 {
-        state = String::from_utf8_lossy(&s1.request(info, Bytes::new()).await.unwrap().payload).into_owned();
-        if state.contains(r#""num_ack_pending":0"#) {
+        let consumer: async_nats::jetstream::consumer::PullConsumer =
+            context.get_consumer_from_stream("s1", "walras-answer").await.unwrap();
+        left = (consumer.cached_info().num_pending, consumer.cached_info().num_ack_pending);
+        if left == (0, 0) {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert!(state.contains(r#""num_ack_pending":0"#) && state.contains(r#""num_pending":0"#), "{state}");
+    assert_eq!(left, (0, 0), "what was acknowledged is done with");
+    market.publish("walras.v1.answer.s1", "a3", &[], Bytes::from_static(b"answer 3")).await.unwrap();
+    let consumer: async_nats::jetstream::consumer::PullConsumer =
+        context.get_consumer_from_stream("s1", "walras-answer").await.unwrap();
+    let mut messages = consumer.fetch().max_messages(5).messages().await.unwrap();
+    let message = messages.next().await.unwrap().unwrap();
+    assert_eq!(message.payload, "answer 3");
+    message.double_ack().await.unwrap();
     assert!(s1_reproaches.lock().unwrap().is_empty(), "{s1_reproaches:?}");
     // s2 heard nothing of it; its own answer is the first thing it hears.
     market.publish("walras.v1.answer.s2", "b0", &[], Bytes::from_static(b"yours")).await.unwrap();
@@ -519,16 +540,8 @@ async fn a_party_is_admitted_without_a_restart() {
     world.access.storefronts.push(Storefront { principal: "s3".parse().unwrap(), nkey, tenants: Vec::new() });
     let pid = world.server.server.pid();
     world.server.server.admit(world.access.clone()).await.unwrap();
-    let mut client = None;
-    for _ in 0..500 {
-        let connect = ConnectOptions::with_nkey(key.seed.clone()).custom_inbox_prefix(inbox_prefix("s3"));
-        if let Ok(connected) = connect.connect(world.server.server.url()).await {
-            client = Some(connected);
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    let client = client.expect("the new party gets in");
+    let connect = ConnectOptions::with_nkey(key.seed.clone()).custom_inbox_prefix(inbox_prefix("s3"));
+    let client = connect.connect(world.server.server.url()).await.unwrap();
     client.request("walras.v1.command.market.main.storefront.s3", "bid".into()).await.unwrap();
     assert_eq!(market.stream_state("walras-command-market-main").await.unwrap().messages, 1);
     assert_eq!((world.server.server.pid(), market.counts().disconnects), (pid, 0));

@@ -1,5 +1,7 @@
 //! The server as our child: found, checked, kept alive, never left behind.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
+
 mod nats_support;
 
 use std::os::unix::fs::PermissionsExt;

@@ -8,7 +8,7 @@
 //!   forged reply subject can neither be stored nor reach anybody else;
 //! * its answers, and orders for those who get some, live, as a stream;
 //! * its durable consumer over each of these, named after the principal, made by our services: the party may
-//!   pull, look at and acknowledge that one, and create none.
+//!   pull, look at and acknowledge that one, and create none. Clients use the `JetStream` domain `walras` for it.
 //!
 //! Everybody may listen to public prices; observers to nothing else. All permissions are allow lists.
 
@@ -32,6 +32,9 @@ pub const SYSTEM_ACCOUNT: &str = "SYS";
 
 /// Account of those who only listen to prices.
 pub const OBSERVERS_ACCOUNT: &str = "OBSERVER";
+
+/// The `JetStream` domain under which a party reaches its own durable consumers.
+pub const API_DOMAIN: &str = "walras";
 
 /// Connections one party may have at once.
 pub const PARTY_CONNECTIONS_MAX: u32 = 64;
@@ -281,13 +284,22 @@ pub(super) fn kept_for(role: Role, principal: &str) -> Vec<(&'static str, String
     kept
 }
 
-/// The broker's API subjects by which a party replays from its own durable consumer of `stream`: pull and look,
-/// and acknowledge.
-pub(super) fn replay_subjects(stream: &str, principal: &str) -> [String; 3] {
+/// What a party may ask of the broker about its own durable consumer of `stream`: each subject as the party says
+/// it, and as it is among the services.
+///
+/// The API answers under the domain [`API_DOMAIN`], because every account has the server's own, empty API under
+/// the plain subjects, and both would answer. Pulling is possible under the plain subject too: nothing else
+/// answers there, and clients that know no domains can use it.
+pub(super) fn replay_subjects(stream: &str, principal: &str) -> [(String, String); 4] {
+    let next = format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{principal}");
+    let info = format!("$JS.API.CONSUMER.INFO.{stream}.{principal}");
+    let acknowledge = format!("$JS.ACK.{stream}.{principal}.>");
+    let in_domain = |subject: &str| subject.replacen("$JS.API", &format!("$JS.{API_DOMAIN}.API"), 1);
     [
-        format!("$JS.API.CONSUMER.MSG.NEXT.{stream}.{principal}"),
-        format!("$JS.API.CONSUMER.INFO.{stream}.{principal}"),
-        format!("$JS.ACK.{stream}.{principal}.>"),
+        (in_domain(&next), next.clone()),
+        (in_domain(&info), info),
+        (next.clone(), next),
+        (acknowledge.clone(), acknowledge),
     ]
 }
 
@@ -297,7 +309,9 @@ fn exports_to(role: Role, principal: &PrincipalId) -> Vec<Value> {
         vec![json!({ "service": layout::commands_from(role.token(), principal.as_str()), "accounts": to })];
     for (stream, filter) in kept_for(role, principal.as_str()) {
         exports.push(json!({ "stream": filter, "accounts": to }));
-        for subject in replay_subjects(stream, principal.as_str()) {
+        let subjects: BTreeSet<String> =
+            replay_subjects(stream, principal.as_str()).into_iter().map(|(_, subject)| subject).collect();
+        for subject in subjects {
             // One pull is answered by many messages.
             exports.push(json!({ "service": subject, "accounts": to, "response": "stream" }));
         }
@@ -312,9 +326,9 @@ fn party_account(role: Role, principal: &PrincipalId, nkey: &str, permissions: &
     ];
     for (stream, filter) in kept_for(role, principal.as_str()) {
         imports.push(import("stream", &filter));
-        imports.extend(
-            replay_subjects(stream, principal.as_str()).iter().map(|subject| import("service", subject)),
-        );
+        for (said, meant) in replay_subjects(stream, principal.as_str()) {
+            imports.push(json!({ "service": { "account": SERVICES_ACCOUNT, "subject": meant }, "to": said }));
+        }
     }
     json!({ "limits": party_limits(), "users": [user(nkey, permissions)], "imports": imports })
 }

@@ -77,7 +77,8 @@ pub(super) fn content(spec: &ServerSpec, files: &Files, ports: Ports) -> Result<
         "logfile_size_limit": LOG_BYTES_MAX,
         "logfile_max_num": LOGS_MAX,
         "jetstream": {
-            "store_dir": files.store,
+            // It makes `jetstream` below this by itself.
+            "store_dir": files.dir,
             "max_file_store": spec.max_file_store_bytes,
             "max_memory_store": spec.max_memory_store_bytes,
             // Without this an acknowledged message can be two minutes from the disk.

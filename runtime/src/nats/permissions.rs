@@ -18,7 +18,7 @@ pub(super) fn of_party(role: Role, principal: &str) -> Permissions {
     let mut subscribe = vec![own_inboxes(principal), layout::PRICES.to_owned()];
     for (stream, filter) in kept_for(role, principal) {
         subscribe.push(filter);
-        publish.extend(replay_subjects(stream, principal));
+        publish.extend(replay_subjects(stream, principal).map(|(said, _)| said));
     }
     Permissions { publish, subscribe }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 use tokio::process::Command;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::timeout;
 
 use super::access::{Access, AccessError};
@@ -200,13 +200,17 @@ impl Server {
     }
 
     /// Lets others connect: writes the configuration anew and has the server read it, without a restart.
+    /// Connections of those who stay are not touched.
     ///
     /// # Errors
-    /// [`ServerError::Access`], or [`ServerError::Failed`] when the server is not running.
+    /// [`ServerError::Access`], or [`ServerError::Failed`] when the server is not running or does not take it.
     pub async fn admit(&self, access: Access) -> Result<(), ServerError> {
         access.accounts()?;
+        let (done, outcome) = oneshot::channel();
         let gone = || ServerError::Failed { why: "not running".to_owned() };
-        self.orders.send(Order::Admit(Box::new(access))).await.map_err(|_| gone())
+        let order = Order::Admit { access: Box::new(access), done };
+        self.orders.send(order).await.map_err(|_| gone())?;
+        outcome.await.map_err(|_| gone())?.map_err(|why| ServerError::Failed { why })
     }
 
     /// Ends the child in order and waits for it.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::Deserialize;
 use tokio::process::{Child, Command};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::access::Access;
@@ -36,6 +36,9 @@ const STEADY: Duration = Duration::from_mins(1);
 const RESTART_PAUSE_MIN: Duration = Duration::from_millis(20);
 const RESTART_PAUSE_MAX: Duration = Duration::from_secs(5);
 
+/// How long the server may take to read its configuration again.
+const RELOAD_WAIT_MAX: Duration = Duration::from_secs(5);
+
 /// How long it may take to end in order before it is killed.
 const TERMINATE_WAIT_MAX: Duration = Duration::from_secs(10);
 
@@ -43,7 +46,7 @@ const TERMINATE_WAIT_MAX: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Order {
     Stop,
-    Admit(Box<Access>),
+    Admit { access: Box<Access>, done: oneshot::Sender<Result<(), String>> },
 }
 
 pub(super) struct Supervisor {
@@ -54,6 +57,10 @@ pub(super) struct Supervisor {
     state: watch::Sender<ServerState>,
     ports_sender: watch::Sender<Ports>,
     ports: Ports,
+    /// What the configuration of this life of the child says; it would refuse to reload another.
+    configured: Ports,
+    /// Size of the log when this life of the child began, in bytes: what stands behind is its own.
+    log_bytes_before: u64,
 }
 
 /// How one life of the child ended.
@@ -71,6 +78,12 @@ struct PortsFile {
     monitoring: Vec<String>,
 }
 
+/// What is read of the server's general monitoring page.
+#[derive(Deserialize)]
+struct Varz {
+    config_load_time: Option<String>,
+}
+
 impl Supervisor {
     /// Starts the thread.
     pub(super) fn spawn(
@@ -84,7 +97,17 @@ impl Supervisor {
         let failed = |error: io::Error| ServerError::Failed { why: format!("its thread: {error}") };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let ports = Ports { client: spec.port.unwrap_or_default(), monitoring: 0 };
-        let supervisor = Self { spec, binary, files, orders, state, ports_sender, ports };
+        let supervisor = Self {
+            spec,
+            binary,
+            files,
+            orders,
+            state,
+            ports_sender,
+            ports,
+            configured: ports,
+            log_bytes_before: 0,
+        };
         let thread = std::thread::Builder::new().name("nats-server".to_owned());
         thread.spawn(move || runtime.block_on(supervisor.run())).map(drop).map_err(failed)
     }
@@ -126,7 +149,11 @@ impl Supervisor {
             match tokio::time::timeout_at(until, self.orders.recv()).await {
                 Err(_) => return false,
                 Ok(None | Some(Order::Stop)) => return true,
-                Ok(Some(Order::Admit(access))) => self.spec.access = Some(*access),
+                Ok(Some(Order::Admit { access, done })) => {
+                    // The next start reads it.
+                    self.spec.access = Some(*access);
+                    let _ = done.send(Ok(()));
+                }
             }
         }
     }
@@ -158,7 +185,9 @@ impl Supervisor {
                     return died(self.with_last_line(&status));
                 }
                 order = self.orders.recv() => match order {
-                    Some(Order::Admit(access)) => self.admit(*access, pid),
+                    Some(Order::Admit { access, done }) => {
+                        let _ = done.send(self.admit(*access, pid).await);
+                    }
                     None | Some(Order::Stop) => {
                         end(&mut child, pid).await;
                         return End::Told;
@@ -168,12 +197,14 @@ impl Supervisor {
         }
     }
 
-    fn start(&self) -> Result<Child, String> {
+    fn start(&mut self) -> Result<Child, String> {
         let said = |what: &std::path::Path| {
             let what = what.display().to_string();
             move |error: io::Error| format!("{what}: {error}")
         };
+        self.configured = self.ports;
         self.write_config()?;
+        self.log_bytes_before = fs::metadata(&self.files.log).map_or(0, |log| log.len());
         let output = File::create(&self.files.output).map_err(said(&self.files.output))?;
         let errors = output.try_clone().map_err(said(&self.files.output))?;
         let guard = &self.spec.guard;
@@ -194,7 +225,7 @@ impl Supervisor {
 
     fn write_config(&self) -> Result<(), String> {
         let content =
-            config::content(&self.spec, &self.files, self.ports).map_err(|error| error.to_string())?;
+            config::content(&self.spec, &self.files, self.configured).map_err(|error| error.to_string())?;
         config::write(&content, &self.files.config)
             .map_err(|error| format!("{}: {error}", self.files.config.display()))
     }
@@ -209,7 +240,9 @@ impl Supervisor {
                     return Err(self.with_last_line(&status));
                 }
                 order = self.orders.recv() => match order {
-                    Some(Order::Admit(access)) => self.admit(*access, pid),
+                    Some(Order::Admit { done, .. }) => {
+                        let _ = done.send(Err("not healthy yet".to_owned()));
+                    }
                     None | Some(Order::Stop) => {
                         end(child, pid).await;
                         return Ok(false);
@@ -240,13 +273,30 @@ impl Supervisor {
         Some(Ports { client: port_of(file.nats.first()?)?, monitoring: port_of(file.monitoring.first()?)? })
     }
 
-    fn admit(&mut self, access: Access, pid: u32) {
+    /// Has the server read a new access list. Twice: imports of an account that is new become effective only
+    /// with the reload after the one that made it (2.15.1).
+    async fn admit(&mut self, access: Access, pid: u32) -> Result<(), String> {
         self.spec.access = Some(access);
-        if let Err(why) = self.write_config() {
-            tracing::error!(why, "nats-server: its configuration could not be renewed");
-            return;
+        self.write_config()?;
+        for _ in 0..2 {
+            let before = self.config_loaded().await;
+            signal(pid, Signal::HUP);
+            let deadline = Instant::now() + RELOAD_WAIT_MAX;
+            while self.config_loaded().await == before {
+                if Instant::now() >= deadline {
+                    return Err(self.with_last_line("did not take the new access list"));
+                }
+                sleep(HEALTHY_PAUSE).await;
+            }
         }
-        signal(pid, Signal::HUP);
+        Ok(())
+    }
+
+    /// When the server last read its configuration, in its own words.
+    async fn config_loaded(&self) -> Option<String> {
+        let monitoring_url = format!("http://127.0.0.1:{}", self.ports.monitoring);
+        let page = monitoring::get(&monitoring_url, "/varz").await.ok()?;
+        serde_json::from_slice::<Varz>(&page.body).ok()?.config_load_time
     }
 
     fn with_last_line(&self, why: &str) -> String {
@@ -254,7 +304,9 @@ impl Supervisor {
             let text = fs::read_to_string(path).ok()?;
             text.lines().rev().find(|line| !line.trim().is_empty()).map(str::to_owned)
         };
-        match last(&self.files.output).or_else(|| last(&self.files.log)) {
+        // Before it has a log it speaks to its output, and then no more.
+        let logged = fs::metadata(&self.files.log).is_ok_and(|log| log.len() != self.log_bytes_before);
+        match last(if logged { &self.files.log } else { &self.files.output }) {
             Some(line) => format!("{why}: {}", line.trim()),
             None => why.to_owned(),
         }
