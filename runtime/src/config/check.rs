@@ -139,6 +139,7 @@ fn check_numbers(config: &Config) -> Result<(), Fault> {
 
 fn check_parties(config: &Config) -> Result<(), Fault> {
     let lists = [
+        ("services", config.services.len()),
         ("tenants", config.tenants.len()),
         ("storefronts", config.storefronts.len()),
         ("hypervisors", config.hypervisors.len()),
@@ -164,6 +165,15 @@ fn check_parties(config: &Config) -> Result<(), Fault> {
             return fault(format!("storefronts[{index}].tenants"), problem);
         }
     }
+    check_keys(config)?;
+    // Names that are our services' own, and whatever else the broker's rights rest on.
+    config.access().accounts().map(drop).or_else(|error| fault("parties", error.to_string()))
+}
+
+/// Principals are unique across roles, and a key used twice would give one party the other's rights.
+fn check_keys(config: &Config) -> Result<(), Fault> {
+    let services = config.services.iter().enumerate();
+    let services = services.map(|(at, one)| ("services", at, &one.principal, &one.nkey));
     let storefronts = config.storefronts.iter().enumerate();
     let storefronts = storefronts.map(|(at, one)| ("storefronts", at, &one.principal, &one.nkey));
     let others = [
@@ -175,8 +185,7 @@ fn check_parties(config: &Config) -> Result<(), Fault> {
         parties.iter().enumerate().map(move |(at, one)| (list, at, &one.principal, &one.nkey))
     });
     let (mut principals, mut keys) = (BTreeSet::new(), BTreeSet::new());
-    for (list, at, principal, nkey) in storefronts.chain(others) {
-        // Principals are unique across roles, and a key used twice would give one party the other's rights.
+    for (list, at, principal, nkey) in services.chain(storefronts).chain(others) {
         if !principals.insert(principal) {
             return fault(format!("{list}[{at}].principal"), format!("{principal} is there twice"));
         }

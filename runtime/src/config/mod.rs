@@ -12,6 +12,7 @@
 //! to the file's folder, paths elsewhere to the working directory. An error is one line that names the source,
 //! the key and the value; secrets are never shown.
 
+mod access;
 mod catalogue;
 mod check;
 mod dump;
@@ -32,7 +33,7 @@ pub use catalogue::{CatalogueMarket, MARKETS_MAX, RUNGS_MAX};
 pub use check::PARTIES_MAX;
 pub use flags::{ConfigFlags, FILE_DEFAULT};
 pub use layers::Origin;
-pub use parties::{Party, PublicKey, Storefront, Tenant};
+pub use parties::{Party, PublicKey, Service, Storefront, Tenant};
 pub use secret::{MASK, SecretUrl, TokenHash};
 pub use settings::{
     AdminSettings, BusSettings, Config, DemoSettings, EXCHANGES_MAX, ExchangeSettings, GatewaySettings,

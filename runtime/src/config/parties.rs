@@ -6,6 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use proto::id::{PrincipalId, TenantId};
 
+use crate::nats::access::ServiceRole;
+
 use super::secret::{SecretText, TokenHash};
 
 /// A tenant, known to the gateway by a token.
@@ -32,6 +34,18 @@ pub struct Storefront {
     /// Whether it may bid for every tenant; `tenants` is empty then.
     #[serde(default)]
     pub every_tenant: bool,
+}
+
+/// One of our services at a broker that is not our child.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name on the bus.
+    pub principal: PrincipalId,
+    /// What it does, and so what it may do.
+    pub role: ServiceRole,
+    /// Its public key.
+    pub nkey: PublicKey,
 }
 
 /// Anybody else with a key: a hypervisor, an operator, an observer.

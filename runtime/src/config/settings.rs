@@ -10,7 +10,7 @@ use proto::market::Rules;
 use serde::{Deserialize, Serialize};
 
 use super::catalogue::CatalogueMarket;
-use super::parties::{Party, Storefront, Tenant};
+use super::parties::{Party, Service, Storefront, Tenant};
 use super::secret::SecretUrl;
 
 /// The configuration of every service: one file describes one installation, and each service takes its part.
@@ -35,6 +35,8 @@ pub struct Config {
     pub telemetry: TelemetrySettings,
     /// The simulated outside world of `walras up`.
     pub demo: DemoSettings,
+    /// Our own services, by the keys they show to a broker that is not our child.
+    pub services: Vec<Service>,
     /// Tenants that the gateway knows.
     pub tenants: Vec<Tenant>,
     /// Services that bid for tenants over the bus.
@@ -59,6 +61,7 @@ impl Default for Config {
             admin: AdminSettings::default(),
             telemetry: TelemetrySettings::default(),
             demo: DemoSettings::default(),
+            services: Vec::new(),
             tenants: Vec::new(),
             storefronts: Vec::new(),
             hypervisors: Vec::new(),

@@ -1,0 +1,53 @@
+//! From the configuration to who may do what at the broker.
+
+use crate::nats::access::{
+    self, Access, AccessError, MachineStream, SYSTEM_ACCOUNT, ServiceRole, ServiceUser,
+};
+
+use super::parties::Party;
+use super::settings::Config;
+
+impl Config {
+    /// Everybody who may connect to the broker, and the streams that their rights are about.
+    pub fn access(&self) -> Access {
+        let stream = |stream: &proto::StreamName| MachineStream {
+            machine: ServiceRole::Market,
+            stream: stream.clone(),
+        };
+        let services = self.services.iter().map(|one| ServiceUser {
+            principal: one.principal.clone(),
+            role: one.role,
+            nkey: one.nkey.as_str().to_owned(),
+        });
+        let storefronts = self.storefronts.iter().map(|one| access::Storefront {
+            principal: one.principal.clone(),
+            nkey: one.nkey.as_str().to_owned(),
+            tenants: one.tenants.clone(),
+        });
+        Access {
+            streams: self.market.exchanges.keys().map(stream).collect(),
+            services: services.collect(),
+            storefronts: storefronts.collect(),
+            hypervisors: parties(&self.hypervisors),
+            workers: Vec::new(),
+            operators: parties(&self.operators),
+            observers: parties(&self.observers),
+            system_nkey: None,
+        }
+    }
+
+    /// The accounts and permissions as a file that the configuration of a broker which is not our child includes.
+    ///
+    /// # Errors
+    /// [`AccessError`], which a configuration that was loaded does not give.
+    pub fn accounts_file(&self) -> Result<String, AccessError> {
+        let accounts = self.access().accounts()?;
+        Ok(format!("accounts: {accounts:#}\nsystem_account: {SYSTEM_ACCOUNT}\n"))
+    }
+}
+
+fn parties(list: &[Party]) -> Vec<access::Party> {
+    let party =
+        |one: &Party| access::Party { principal: one.principal.clone(), nkey: one.nkey.as_str().to_owned() };
+    list.iter().map(party).collect()
+}
