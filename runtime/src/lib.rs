@@ -6,3 +6,4 @@ pub mod config;
 pub mod telemetry;
 pub mod admin;
 pub mod shell;
+pub mod runner;

@@ -499,6 +499,11 @@ impl<M: Machine> Turn<M> {
         self.answers.past_kept_through()
     }
 
+    /// How many answers past the kept ones wait for the index.
+    pub fn past_kept_unindexed(&self) -> usize {
+        self.answers.unindexed()
+    }
+
     /// How many answers were ever recorded.
     pub const fn answers_recorded(&self) -> u64 {
         self.answers.recorded()

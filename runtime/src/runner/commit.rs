@@ -1,0 +1,138 @@
+//! Third stage: makes turns durable, in order, several with one commit where several wait.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use journal::Appended;
+use proto::machine::Decided;
+use tokio::sync::{mpsc, watch};
+use turn::{Outgoing, Position, Repeat, Row, Token};
+
+use super::progress::Progress;
+use super::rows::journal_row;
+use super::step::Stepped;
+use super::{Context, Ended, Runnable};
+
+/// Rows of one commit.
+const COMMIT_ROWS_MAX: usize = 64;
+/// Bytes after which a commit takes no further row.
+const COMMIT_BYTES_MAX: usize = 8 << 20;
+
+/// A row that is durable, for the follower.
+pub(super) struct Committed<M: Runnable> {
+    pub(super) row: Row,
+    pub(super) decided: Arc<Decided<M::Command, M::Event>>,
+}
+
+/// What is to be told of a turn, now that it may be.
+pub(super) struct Telling {
+    /// The turn's row, if it has one.
+    pub(super) sequence: Option<u64>,
+    pub(super) token: Option<Token>,
+    /// Answers and orders.
+    pub(super) messages: Vec<Outgoing>,
+    pub(super) repeats: Vec<Repeat>,
+}
+
+/// A row's events, and what is only told to whoever listens.
+pub(super) struct Facts {
+    pub(super) sequence: u64,
+    pub(super) messages: Vec<Outgoing>,
+}
+
+/// Where committed turns go.
+pub(super) struct Outputs<M: Runnable> {
+    pub(super) answers: mpsc::Sender<Telling>,
+    pub(super) events: mpsc::Sender<Facts>,
+    pub(super) follower: mpsc::Sender<Committed<M>>,
+    /// Up to where the input is decided, answered and committed: it may be purged.
+    pub(super) position: watch::Sender<Position>,
+}
+
+impl<M: Runnable> Outputs<M> {
+    /// Hands a turn's messages on. Waits while the broker is behind, which makes the next turns larger.
+    pub(super) async fn tell(
+        &self,
+        sequence: Option<u64>,
+        token: Option<Token>,
+        outgoing: Vec<Outgoing>,
+        repeats: Vec<Repeat>,
+    ) {
+        let is_fact = |one: &Outgoing| !one.durable || one.kind == turn::KIND_EVENTS;
+        let (facts, messages): (Vec<_>, Vec<_>) = outgoing.into_iter().partition(is_fact);
+        // A stage is gone only when the pipeline ends, and it says why.
+        let _ = self.answers.send(Telling { sequence, token, messages, repeats }).await;
+        if let Some(sequence) = sequence {
+            let _ = self.events.send(Facts { sequence, messages: facts }).await;
+        }
+    }
+}
+
+/// Commits until the step stage ends.
+pub(super) async fn run<M: Runnable>(
+    context: Context,
+    progress: Arc<Progress>,
+    mut input: mpsc::Receiver<Stepped<M>>,
+    outputs: Outputs<M>,
+) -> Result<(), Ended> {
+    let mut turns: Vec<Stepped<M>> = Vec::new();
+    while let Some(first) = input.recv().await {
+        let mut bytes = size::<M>(&first);
+        turns.push(first);
+        while turns.len() < COMMIT_ROWS_MAX && bytes < COMMIT_BYTES_MAX {
+            let Ok(next) = input.try_recv() else { break };
+            bytes += size::<M>(&next);
+            turns.push(next);
+        }
+        append::<M>(&context, &progress, &turns).await?;
+        for turned in turns.drain(..) {
+            hand_on(&context, &outputs, turned).await;
+        }
+    }
+    Ok(())
+}
+
+fn size<M: Runnable>(turned: &Stepped<M>) -> usize {
+    turned.row.as_ref().map_or(0, Row::bytes)
+}
+
+/// One transaction for all rows. An error may mean anything: it ends the pipeline, and what is true is read
+/// from the journal again.
+async fn append<M: Runnable>(
+    context: &Context,
+    progress: &Progress,
+    turns: &[Stepped<M>],
+) -> Result<(), Ended> {
+    let rows: Vec<_> = turns.iter().filter_map(|turned| turned.row.as_ref()).map(journal_row).collect();
+    let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
+    let (sequence, last) = (first.seq, last.seq);
+    let begun = Instant::now();
+    match context.journal.append(&context.journal_stream, &context.owner, &rows).await {
+        Ok(Appended::Committed) => {
+            context.shown.commit.observe(begun.elapsed().as_secs_f64());
+            context.shown.applied.set(last as i64);
+            context.shown.turns.inc_by(rows.len() as u64);
+            for row in &rows {
+                progress.committed(row.seq);
+            }
+            Ok(())
+        }
+        Ok(Appended::Stale) => Err(Ended::Fenced { sequence }),
+        Err(source) => Err(Ended::Commit { sequence, source }),
+    }
+}
+
+async fn hand_on<M: Runnable>(context: &Context, outputs: &Outputs<M>, turned: Stepped<M>) {
+    let Stepped::<M> { row, decided, mut outgoing, at_once, repeats, token, .. } = turned;
+    let sequence = row.as_ref().map(|row| row.sequence);
+    outgoing.extend(at_once);
+    if let Some(row) = &row {
+        context.shown.input.set(row.position.sequence as i64);
+        outputs.position.send_replace(row.position);
+    }
+    outputs.tell(sequence, Some(token), outgoing, repeats).await;
+    if let (Some(row), Some(decided)) = (row, decided) {
+        // A follower that is behind finds what it misses in the journal: nobody waits for it.
+        let _ = outputs.follower.try_send(Committed { row, decided });
+    }
+}

@@ -1,0 +1,239 @@
+//! The follower: a replica behind the runner, for everything that must not slow it.
+//!
+//! It folds committed rows, answers questions, writes old answers to the index, saves snapshots and archives
+//! rows. It never holds the runner up: when its queue is full it misses rows, and reads them from the journal.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use journal::Snapshot;
+use proto::subject;
+use tokio::sync::{mpsc, watch};
+
+use super::commit::Committed;
+use super::load::{LoadError, Replica, answers_to_index, catch_up, load, snapshot_version};
+use super::view::{QUERY_WAIT_MAX, View};
+use super::{Context, Ended, Runnable};
+use crate::bus::{Query, Serving};
+
+/// Committed rows that wait for the follower; what comes on top it reads from the journal.
+pub const FOLLOWER_QUEUE_ROWS: usize = 256;
+/// A snapshot is due after so many commands, even if `snapshot_every_rows` are not there yet: the next start
+/// folds at most about so many.
+pub const SNAPSHOT_EVERY_COMMANDS: u64 = 1 << 18;
+/// Old answers written to the index at a time.
+const INDEX_ANSWERS: usize = 8_192;
+
+/// A replica that questions are answered from while rows are folded into it.
+struct Shared<M: Runnable, V: View<M>> {
+    replica: RwLock<Replica<M, V>>,
+    /// The last row folded.
+    folded: watch::Sender<u64>,
+}
+
+impl<M: Runnable, V: View<M>> Shared<M, V> {
+    fn read(&self) -> RwLockReadGuard<'_, Replica<M, V>> {
+        self.replica.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Replica<M, V>> {
+        self.replica.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A snapshot that is saved once all rows in it are known to be published.
+struct Pending {
+    snapshot: Snapshot,
+    commands: u64,
+}
+
+struct Follower<M: Runnable, V: View<M>> {
+    context: Context,
+    shared: Arc<Shared<M, V>>,
+    indexed: watch::Sender<u64>,
+    pending: Option<Pending>,
+    /// The row and the number of commands of the newest snapshot.
+    last_snapshot: (u64, u64),
+}
+
+/// Follows until the pipeline ends.
+pub(super) async fn run<M: Runnable, V: View<M>>(
+    context: Context,
+    mut input: mpsc::Receiver<Committed<M>>,
+    indexed: watch::Sender<u64>,
+) -> Result<(), Ended> {
+    let (replica, _) = load::<M, V>(&context, true).await?;
+    let last_snapshot = (replica.turn.sequence(), replica.turn.answers_recorded());
+    let folded = watch::Sender::new(replica.turn.sequence());
+    let shared = Arc::new(Shared { replica: RwLock::new(replica), folded });
+    let _serving = serve(&context, &shared).await;
+    let mut follower = Follower { context, shared, indexed, pending: None, last_snapshot };
+    while let Some(committed) = input.recv().await {
+        follower.take(&committed).await?;
+        follower.context.shown.follower_lag.set(input.len() as i64);
+        follower.keep(committed.row.published).await;
+    }
+    Ok(())
+}
+
+impl<M: Runnable, V: View<M>> Follower<M, V> {
+    async fn take(&mut self, committed: &Committed<M>) -> Result<(), LoadError> {
+        let next = self.shared.read().turn.sequence() + 1;
+        if committed.row.sequence < next {
+            return Ok(());
+        }
+        if committed.row.sequence > next {
+            return self.read_missed().await;
+        }
+        {
+            let mut replica = self.shared.write();
+            replica.turn.follow(&committed.row, &committed.decided).map_err(|source| LoadError::Damaged {
+                stream: self.context.journal_stream.to_string(),
+                source,
+            })?;
+            replica.show(&committed.row, committed.decided.events.iter());
+        }
+        self.shared.folded.send_replace(committed.row.sequence);
+        Ok(())
+    }
+
+    /// Reads what was missed into a replica of its own, so that questions are answered meanwhile.
+    async fn read_missed(&mut self) -> Result<(), LoadError> {
+        let body = self.shared.read().snapshot();
+        let mut replica = Replica::restore(&self.context, &body, true).map_err(|problem| {
+            tracing::error!(stream = %self.context.stream, problem, "the follower's own snapshot cannot be read");
+            LoadError::Interrupted { problem }
+        })?;
+        catch_up(&self.context, &mut replica, None, |_| {}).await?;
+        let sequence = replica.turn.sequence();
+        *self.shared.write() = replica;
+        self.shared.folded.send_replace(sequence);
+        Ok(())
+    }
+
+    /// Index, snapshot, archive: none of it may stop the stream.
+    async fn keep(&mut self, published: u64) {
+        let waiting = self.shared.read().turn.past_kept_unindexed();
+        if waiting >= INDEX_ANSWERS
+            && let Err(error) = self.index().await
+        {
+            tracing::warn!(stream = %self.context.stream, "old answers are not indexed now: {error}");
+            return;
+        }
+        if self.is_snapshot_due()
+            && let Err(error) = self.make_snapshot().await
+        {
+            self.context.shown.snapshot_failures.inc();
+            tracing::warn!(stream = %self.context.stream, "no snapshot is made now: {error}");
+            return;
+        }
+        if let Some(pending) = self.pending.take_if(|pending| pending.snapshot.seq <= published) {
+            self.save(pending).await;
+        }
+    }
+
+    async fn index(&mut self) -> Result<(), LoadError> {
+        let (answers, through) = answers_to_index(&self.shared.read().turn, INDEX_ANSWERS);
+        if let Some(last) = answers.last() {
+            // The last row may have more answers than these.
+            let complete = last.seq.saturating_sub(1);
+            self.context.journal.index_answers(&self.context.journal_stream, &answers, complete).await?;
+            self.shared.write().turn.indexed(through);
+            self.indexed.send_replace(through);
+        }
+        Ok(())
+    }
+
+    fn is_snapshot_due(&self) -> bool {
+        let replica = self.shared.read();
+        let rows = replica.turn.sequence() - self.last_snapshot.0;
+        let commands = replica.turn.answers_recorded() - self.last_snapshot.1;
+        self.pending.is_none()
+            && (rows >= u64::from(self.context.settings.snapshot_every_rows.get())
+                || commands >= SNAPSHOT_EVERY_COMMANDS)
+    }
+
+    async fn make_snapshot(&mut self) -> Result<(), LoadError> {
+        // What a snapshot does not hold must be in the index.
+        while self.shared.read().turn.past_kept_unindexed() > 0 {
+            self.index().await?;
+        }
+        let shared = Arc::clone(&self.shared);
+        let made = tokio::task::spawn_blocking(move || {
+            let replica = shared.read();
+            (replica.turn.sequence(), replica.turn.answers_recorded(), replica.snapshot())
+        });
+        let (seq, commands, body) =
+            made.await.map_err(|error| LoadError::Interrupted { problem: error.to_string() })?;
+        let snapshot = Snapshot { seq, version: snapshot_version::<M, V>(), body };
+        self.last_snapshot = (seq, commands);
+        self.pending = Some(Pending { snapshot, commands });
+        Ok(())
+    }
+
+    async fn save(&mut self, pending: Pending) {
+        let Pending { snapshot, commands } = pending;
+        let saved = self.context.journal.save_snapshot(&self.context.journal_stream, &snapshot).await;
+        if let Err(error) = saved {
+            self.context.shown.snapshot_failures.inc();
+            tracing::warn!(stream = %self.context.stream, sequence = snapshot.seq, "a snapshot is not saved: {error}");
+            return;
+        }
+        self.context.shown.snapshot.set(snapshot.seq as i64);
+        tracing::info!(
+            stream = %self.context.stream, sequence = snapshot.seq, commands, bytes = snapshot.body.len(),
+            "snapshot saved"
+        );
+        self.archive(snapshot.seq).await;
+    }
+
+    async fn archive(&self, sequence: u64) {
+        let up_to = sequence.saturating_sub(self.context.settings.rows_kept.get());
+        let Some(dir) = self.context.archive_dir().filter(|_| up_to > 0) else { return };
+        let version = snapshot_version::<M, V>();
+        match self.context.journal.archive(&self.context.journal_stream, &dir, up_to, version).await {
+            Ok(Some(file)) => tracing::info!(
+                stream = %self.context.stream, first = file.first_seq, last = file.last_seq,
+                path = %file.path.display(), "rows archived"
+            ),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(stream = %self.context.stream, "rows are not archived now: {error}"),
+        }
+    }
+}
+
+/// Answers questions until the returned value is dropped. A bus that refuses costs reads, not the stream.
+async fn serve<M: Runnable, V: View<M>>(context: &Context, shared: &Arc<Shared<M, V>>) -> Option<Serving> {
+    let filter = subject::query(M::NAME, &context.stream, ">");
+    let prefix = subject::query(M::NAME, &context.stream, "");
+    let shared = Arc::clone(shared);
+    let serving =
+        context.bus.serve(&filter, move |query| answer(Arc::clone(&shared), prefix.clone(), query)).await;
+    serving
+        .inspect_err(|error| {
+            tracing::error!(stream = %context.stream, "questions are not answered: {error}");
+        })
+        .ok()
+}
+
+async fn answer<M: Runnable, V: View<M>>(
+    shared: Arc<Shared<M, V>>,
+    prefix: String,
+    query: Query,
+) -> Result<Bytes, String> {
+    let Some(question) = query.subject.strip_prefix(&prefix) else {
+        return Err(format!("{} is no question to this stream", query.subject));
+    };
+    if let Some(sequence) = V::wait_for(question, &query.payload) {
+        let mut folded = shared.folded.subscribe();
+        let reached = folded.wait_for(|folded| *folded >= sequence);
+        if tokio::time::timeout(QUERY_WAIT_MAX, reached).await.is_err() {
+            return Err(format!("sequence {sequence} is not reached; it is at {}", *shared.folded.borrow()));
+        }
+    }
+    let replica = shared.read();
+    match &replica.view {
+        Some(view) => view.answer(replica.turn.machine(), question, &query.payload),
+        None => Err("nobody reads this stream".to_owned()),
+    }
+}

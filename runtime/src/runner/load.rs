@@ -1,0 +1,279 @@
+//! From the journal to a state: the newest good snapshot and the rows behind it.
+
+use std::path::PathBuf;
+
+use journal::{Answer, JournalError, Row as JournalRow};
+use proto::machine::CommandKey;
+use turn::{FoldError, Locator, Outgoing, Row, Turn};
+
+use super::rows::turn_row;
+use super::view::View;
+use super::{Context, Runnable};
+
+/// Rows of one page.
+const PAGE_ROWS_MAX: usize = 512;
+/// Bytes of one page.
+const PAGE_BYTES_MAX: usize = 8 << 20;
+/// Answers past the kept ones after which a load writes them to the index.
+const INDEX_ANSWERS_MAX: usize = 65_536;
+/// Keys of old answers read at a time.
+const KEYS_AT_A_TIME: usize = 65_536;
+
+/// Why a state could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The journal could not be read.
+    #[error("the journal cannot be read")]
+    Journal(#[from] JournalError),
+    /// The journal holds what cannot be taken in.
+    #[error("the journal of {stream} is damaged")]
+    Damaged {
+        /// Which stream.
+        stream: String,
+        /// What is wrong.
+        source: FoldError,
+    },
+    /// A page was read by a task that ended.
+    #[error("reading the archive was interrupted: {problem}")]
+    Interrupted {
+        /// What is known.
+        problem: String,
+    },
+}
+
+impl LoadError {
+    /// Whether loading again can help.
+    pub(super) fn may_pass(&self) -> bool {
+        !matches!(self, Self::Damaged { .. } | Self::Journal(JournalError::Gap { .. }))
+    }
+}
+
+/// A turn and, for who reads, a view of the same rows.
+pub(super) struct Replica<M: Runnable, V: View<M>> {
+    pub(super) turn: Turn<M>,
+    pub(super) view: Option<V>,
+}
+
+/// Messages of a row that may not have been published.
+pub(super) struct Unpublished {
+    pub(super) sequence: u64,
+    pub(super) outgoing: Vec<Outgoing>,
+}
+
+/// Version of the snapshots of machine `M` with view `V`.
+pub(super) const fn snapshot_version<M: Runnable, V: View<M>>() -> u32 {
+    // Wrapping mixes both numbers without asking how large they are.
+    Turn::<M>::SNAPSHOT.wrapping_mul(1 << 8).wrapping_add(V::SNAPSHOT as u32)
+}
+
+impl<M: Runnable, V: View<M>> Replica<M, V> {
+    pub(super) fn snapshot(&self) -> Vec<u8> {
+        let turn = self.turn.snapshot();
+        let mut body = Vec::with_capacity(turn.len() + 8);
+        body.extend_from_slice(&(turn.len() as u64).to_le_bytes());
+        body.extend_from_slice(&turn);
+        body.extend(self.view.as_ref().map(V::snapshot).unwrap_or_default());
+        body
+    }
+
+    pub(super) fn restore(context: &Context, body: &[u8], with_view: bool) -> Result<Self, String> {
+        let (length, rest) = body.split_first_chunk::<8>().ok_or("it is too short")?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|error| error.to_string())?;
+        let (turn, view) = rest.split_at_checked(length).ok_or("it is too short")?;
+        let settings = context.turn_settings();
+        let turn =
+            Turn::restore(context.stream.clone(), settings, turn).map_err(|error| error.to_string())?;
+        let view = with_view.then(|| V::restore(&context.stream, view));
+        let view = view.transpose().map_err(|error| error.to_string())?;
+        Ok(Self { turn, view })
+    }
+
+    fn new(context: &Context, with_view: bool) -> Self {
+        let turn = Turn::new(context.stream.clone(), context.turn_settings());
+        Self { turn, view: with_view.then(|| V::new(&context.stream)) }
+    }
+
+    /// Shows a row's events to the view.
+    pub(super) fn show<'a>(&mut self, row: &Row, events: impl Iterator<Item = &'a M::Event>) {
+        if let Some(view) = &mut self.view {
+            for event in events {
+                view.apply(row.at, row.sequence, event);
+            }
+            view.settle(row.at, row.sequence);
+        }
+    }
+}
+
+/// Loads everything up to the end of the journal. Gives the messages of rows that may not have been published.
+pub(super) async fn load<M: Runnable, V: View<M>>(
+    context: &Context,
+    with_view: bool,
+) -> Result<(Replica<M, V>, Vec<Unpublished>), LoadError> {
+    let head = context.journal.head(&context.journal_stream).await?;
+    let published = head.map_or(0, |head| head.published);
+    let mut replica = from_snapshot::<M, V>(context, published, with_view).await?;
+    let mut unpublished = Vec::new();
+    catch_up(context, &mut replica, Some(published), |found| unpublished.push(found)).await?;
+    remember_indexed(context, &mut replica.turn).await?;
+    Ok((replica, unpublished))
+}
+
+async fn from_snapshot<M: Runnable, V: View<M>>(
+    context: &Context,
+    published: u64,
+    with_view: bool,
+) -> Result<Replica<M, V>, LoadError> {
+    let loaded = context.journal.load_snapshot(&context.journal_stream, snapshot_version::<M, V>()).await?;
+    for skipped in &loaded.skipped {
+        tracing::warn!(stream = %context.stream, sequence = skipped.seq, why = skipped.why, "a snapshot is skipped");
+    }
+    let Some(snapshot) = loaded.snapshot else { return Ok(Replica::new(context, with_view)) };
+    // A snapshot is saved once everything in it is known to be published; messages of rows within it could not
+    // be made again.
+    if snapshot.seq > published {
+        tracing::warn!(stream = %context.stream, sequence = snapshot.seq, published, "a snapshot is too young to be used");
+        return Ok(Replica::new(context, with_view));
+    }
+    match Replica::restore(context, &snapshot.body, with_view) {
+        Ok(replica) => Ok(replica),
+        Err(why) => {
+            tracing::warn!(stream = %context.stream, sequence = snapshot.seq, why, "a snapshot is skipped");
+            Ok(Replica::new(context, with_view))
+        }
+    }
+}
+
+/// Takes in all rows behind the replica. Rows after `tell_after` are given with their messages, made again.
+pub(super) async fn catch_up<M: Runnable, V: View<M>>(
+    context: &Context,
+    replica: &mut Replica<M, V>,
+    tell_after: Option<u64>,
+    mut tell: impl FnMut(Unpublished),
+) -> Result<(), LoadError> {
+    loop {
+        let rows = page(context, replica.turn.sequence()).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        for row in rows {
+            let row = turn_row(row);
+            let wanted = tell_after.is_some_and(|after| row.sequence > after);
+            let outgoing = take_in(context, replica, &row, wanted)?;
+            if wanted {
+                tell(Unpublished { sequence: row.sequence, outgoing });
+            }
+        }
+        if replica.turn.past_kept_unindexed() > INDEX_ANSWERS_MAX {
+            index(context, &mut replica.turn, usize::MAX).await?;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn take_in<M: Runnable, V: View<M>>(
+    context: &Context,
+    replica: &mut Replica<M, V>,
+    row: &Row,
+    tell: bool,
+) -> Result<Vec<Outgoing>, LoadError> {
+    let damaged = |source| LoadError::Damaged { stream: context.journal_stream.to_string(), source };
+    let fold = replica.turn.fold(row, tell).map_err(damaged)?;
+    replica.show(row, fold.batch.entries.iter().flat_map(|entry| &entry.events));
+    Ok(fold.outgoing)
+}
+
+/// The next rows, from the database or, where they have left it, from the archive.
+async fn page(context: &Context, after: u64) -> Result<Vec<JournalRow>, LoadError> {
+    let stream = &context.journal_stream;
+    match context.journal.load_from(stream, after, PAGE_ROWS_MAX, PAGE_BYTES_MAX).await {
+        Err(JournalError::Gap { expected, .. })
+            if context.settings.archive_dir.is_some() && expected == after + 1 =>
+        {
+            let dir = context.archive_dir().unwrap_or_default();
+            let rows = archived(dir, stream.to_string(), after, PAGE_ROWS_MAX).await?;
+            // Nothing in the archive either: the gap is real.
+            if rows.first().is_none_or(|row| row.seq != after + 1) {
+                return Ok(context.journal.load_from(stream, after, PAGE_ROWS_MAX, PAGE_BYTES_MAX).await?);
+            }
+            Ok(rows)
+        }
+        other => Ok(other?),
+    }
+}
+
+async fn archived(
+    dir: PathBuf,
+    stream: String,
+    after: u64,
+    rows_max: usize,
+) -> Result<Vec<JournalRow>, LoadError> {
+    let read = move || journal::archived_rows(&dir, &stream, after)?.take(rows_max).collect();
+    let read: Result<Vec<_>, JournalError> = tokio::task::spawn_blocking(read)
+        .await
+        .map_err(|error| LoadError::Interrupted { problem: error.to_string() })?;
+    Ok(read?)
+}
+
+/// One row, from the database or from the archive.
+pub(super) async fn one_row(context: &Context, sequence: u64) -> Result<Option<Row>, LoadError> {
+    if let Some(row) = context.journal.row(&context.journal_stream, sequence).await? {
+        return Ok(Some(turn_row(row)));
+    }
+    let Some(dir) = context.archive_dir() else { return Ok(None) };
+    let stream = context.journal_stream.to_string();
+    let rows = archived(dir, stream, sequence.saturating_sub(1), 1).await?;
+    Ok(rows.into_iter().next().filter(|row| row.seq == sequence).map(turn_row))
+}
+
+/// Writes answers past the kept ones to the index, at most `max`, and forgets them in memory.
+pub(super) async fn index<M: Runnable>(
+    context: &Context,
+    turn: &mut Turn<M>,
+    max: usize,
+) -> Result<u64, LoadError> {
+    let (answers, through) = answers_to_index(turn, max);
+    if let Some(last) = answers.last() {
+        // The last row may have more answers than these.
+        let complete = last.seq.saturating_sub(1);
+        context.journal.index_answers(&context.journal_stream, &answers, complete).await?;
+        turn.indexed(through);
+    }
+    Ok(through)
+}
+
+/// What is to be indexed next, and how many answers of the stream are indexed when that is done.
+pub(super) fn answers_to_index<M: Runnable>(turn: &Turn<M>, max: usize) -> (Vec<Answer>, u64) {
+    let waiting = turn.past_kept_unindexed();
+    let answers: Vec<Answer> = turn
+        .to_index(max)
+        .into_iter()
+        .map(|answered| Answer {
+            key: answered.key.0.to_be_bytes(),
+            seq: answered.locator.sequence(),
+            index: answered.locator.index(),
+            digest: answered.digest,
+        })
+        .collect();
+    let through = turn.past_kept() - (waiting - answers.len()) as u64;
+    (answers, through)
+}
+
+/// An answer of the index as the turn knows it.
+pub(super) fn answered(answer: &Answer) -> turn::Answered {
+    turn::Answered {
+        key: CommandKey(u128::from_be_bytes(answer.key)),
+        digest: answer.digest,
+        locator: Locator::new(answer.seq, answer.index),
+    }
+}
+
+async fn remember_indexed<M: Runnable>(context: &Context, turn: &mut Turn<M>) -> Result<(), LoadError> {
+    let mut after = None;
+    loop {
+        let keys =
+            context.journal.answer_keys(&context.journal_stream, after.as_ref(), KEYS_AT_A_TIME).await?;
+        let Some(last) = keys.last() else { return Ok(()) };
+        after = Some(*last);
+        turn.remember_indexed(keys.iter().map(|key| CommandKey(u128::from_be_bytes(*key))));
+    }
+}

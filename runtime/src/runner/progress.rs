@@ -1,0 +1,113 @@
+//! How far what was committed is known to be published, shared by the stages.
+
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use tokio::sync::Notify;
+use turn::Token;
+
+/// Rows whose commit instant is remembered, for the age of the oldest unpublished one. Further ones count as
+/// committed when the last of these was.
+const REMEMBERED_ROWS_MAX: usize = 4_096;
+
+/// Shared by the stages of one pipeline.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    state: Mutex<State>,
+    moved: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    committed: u64,
+    /// Up to which row answers and orders are published.
+    answers: u64,
+    /// Up to which row events are published.
+    events: u64,
+    token: Token,
+    unpublished: VecDeque<(u64, Instant)>,
+}
+
+impl State {
+    fn published(&self) -> u64 {
+        self.answers.min(self.events)
+    }
+}
+
+impl Progress {
+    /// Of a stream that was loaded, of which all rows up to `published` are known to be published.
+    pub(super) fn new(committed: u64, published: u64) -> Self {
+        let progress = Self::default();
+        {
+            let mut state = progress.state();
+            (state.committed, state.answers, state.events) = (committed, published, published);
+            if published < committed {
+                state.unpublished.push_back((committed, Instant::now()));
+            }
+        }
+        progress
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn committed(&self, sequence: u64) {
+        let mut state = self.state();
+        state.committed = sequence;
+        if state.unpublished.len() < REMEMBERED_ROWS_MAX {
+            state.unpublished.push_back((sequence, Instant::now()));
+        }
+    }
+
+    pub(super) fn answers_published(&self, sequence: Option<u64>, token: Option<Token>) {
+        let mut state = self.state();
+        state.answers = state.answers.max(sequence.unwrap_or(0));
+        state.token = state.token.max(token.unwrap_or_default());
+        self.settle(state);
+    }
+
+    pub(super) fn events_published(&self, sequence: u64) {
+        let mut state = self.state();
+        state.events = state.events.max(sequence);
+        self.settle(state);
+    }
+
+    fn settle(&self, mut state: MutexGuard<'_, State>) {
+        let published = state.published();
+        while state.unpublished.front().is_some_and(|(sequence, _)| *sequence <= published) {
+            state.unpublished.pop_front();
+        }
+        drop(state);
+        self.moved.notify_waiters();
+    }
+
+    /// Up to which row everything is published, and up to which turn everybody was answered.
+    pub(super) fn told(&self) -> (u64, Token) {
+        let state = self.state();
+        (state.published(), state.token)
+    }
+
+    /// How many committed rows are not known to be published, and since how many seconds the oldest is not.
+    pub(super) fn unpublished(&self) -> (u64, f64) {
+        let state = self.state();
+        let age = state.unpublished.front().map_or(0.0, |(_, since)| since.elapsed().as_secs_f64());
+        (state.committed - state.published().min(state.committed), age)
+    }
+
+    /// Waits until everything up to `sequence` and `token` is published.
+    pub(super) async fn reaches(&self, sequence: u64, token: Token) {
+        loop {
+            let moved = self.moved.notified();
+            tokio::pin!(moved);
+            // Registered before looking, so that a change between looking and waiting is not missed.
+            moved.as_mut().enable();
+            let told = self.told();
+            if told.0 >= sequence && told.1 >= token {
+                return;
+            }
+            moved.await;
+        }
+    }
+}
