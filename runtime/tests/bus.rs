@@ -36,14 +36,13 @@ impl Ground {
 
     /// Deletes the stream and makes it again, as an operator's mistake would.
     async fn recreate(&self, spec: &StreamSpec) {
-        match self.bus.local() {
-            Some(local) => drop(local.recreate(&spec.name).unwrap()),
-            None => {
-                let client = async_nats::connect(self.server.as_ref().unwrap().server.url()).await.unwrap();
-                async_nats::jetstream::new(client).delete_stream(&spec.name).await.unwrap();
-                self.bus.ensure_stream(spec).await.unwrap();
-            }
+        if let Some(local) = self.bus.local() {
+            local.recreate(&spec.name).unwrap();
+            return;
         }
+        let client = async_nats::connect(self.server.as_ref().unwrap().server.url()).await.unwrap();
+        async_nats::jetstream::new(client).delete_stream(&spec.name).await.unwrap();
+        self.bus.ensure_stream(spec).await.unwrap();
     }
 }
 
@@ -335,7 +334,7 @@ mod suite {
         ] {
             match bus.ensure_stream(&other).await {
                 Err(BusError::UnsafeStream { problems, .. }) => {
-                    assert!(problems.contains(setting), "{problems}")
+                    assert!(problems.contains(setting), "{problems}");
                 }
                 outcome => panic!("{setting}: {outcome:?}"),
             }
@@ -412,7 +411,7 @@ mod suite {
         assert_eq!(answer, [Bytes::from_static(b"q.x=why")]);
         match bus.request("q.refuse", Bytes::new(), WAIT).await {
             Err(RequestError::Refused { why, .. }) => {
-                assert!(why.starts_with("not") && why.ends_with("you"), "{why:?}")
+                assert!(why.starts_with("not") && why.ends_with("you"), "{why:?}");
             }
             other => panic!("{other:?}"),
         }

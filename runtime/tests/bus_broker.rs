@@ -69,6 +69,7 @@ async fn a_killed_server_loses_and_repeats_nothing() {
         .collect();
     let mut reader = bus.read("s", ">", None).await.unwrap();
     let mut read: Vec<Delivery> = Vec::new();
+    let mut unknown = 0;
     for _ in 0..KILLS {
         let enough = read.len() + 200;
         while read.len() < enough {
@@ -77,7 +78,8 @@ async fn a_killed_server_loses_and_repeats_nothing() {
         server.kill_and_wait().await;
         let back = Instant::now();
         // What still waited here was sent before the kill; the next message stored after it must come soon.
-        let (sequence, _) = publish_surely(&bus, "a.mark", &format!("mark-{}", read.len())).await;
+        let (sequence, attempts) = publish_surely(&bus, "a.mark", &format!("mark-{}", read.len())).await;
+        unknown += attempts;
         while read.last().is_none_or(|delivery| delivery.position.sequence < sequence) {
             read.extend(next(&mut reader).await.unwrap());
         }
@@ -85,7 +87,6 @@ async fn a_killed_server_loses_and_repeats_nothing() {
     }
     ended.store(true, Ordering::Relaxed);
     let mut acknowledged = BTreeMap::new();
-    let mut unknown = 0;
     for publisher in publishers {
         let (more, attempts) = publisher.await.unwrap();
         acknowledged.extend(more);
@@ -225,12 +226,9 @@ async fn dropped_announcements_are_counted() {
     until("a slow consumer is counted", || bus.counts().slow_consumers > 0).await;
 }
 
-/// A reader of a stream nobody makes gives up after a bounded time and can be asked again.
+/// Where no server is, connecting ends with an error that names the address.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_there_is_an_error_in_time() {
-    if !nats_support::is_available() {
-        return;
-    }
+async fn no_server_is_an_error_in_time() {
     let mut options = BrokerOptions::new("nats://127.0.0.1:1", "test");
     options.connect_timeout = Duration::from_millis(300);
     match Bus::connect(options).await {
@@ -254,4 +252,35 @@ async fn durability_is_read_from_the_server() {
     let mut wrong = BrokerOptions::new(server.server.url(), "test");
     wrong.monitoring_url = Some("http://127.0.0.1:1".to_owned());
     assert!(matches!(Bus::connect(wrong).await.unwrap().durable().await, Durability::Unknown { .. }));
+}
+
+/// A server with its own defaults acknowledges what can be two minutes from the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_does_not_sync_is_found_out() {
+    if !nats_support::is_available() {
+        return;
+    }
+    let dir = tempfile::TempDir::new().unwrap();
+    let mut server = tokio::process::Command::new(runtime::nats::server::find(None).unwrap())
+        .args(["-a", "127.0.0.1", "-p", "-1", "-m", "-1", "-js", "-sd"])
+        .arg(dir.path().join("store"))
+        .arg("--ports_file_dir")
+        .arg(dir.path())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let file = dir.path().join(format!("nats-server_{}.ports", server.id().unwrap()));
+    let mut ports = serde_json::Value::Null;
+    until("the server tells its ports", || {
+        ports = serde_json::from_slice(&std::fs::read(&file).unwrap_or_default()).unwrap_or_default();
+        ports.is_object()
+    })
+    .await;
+    let address = |of: &str| ports[of][0].as_str().unwrap().replace("0.0.0.0", "127.0.0.1");
+    let mut options = BrokerOptions::new(address("nats"), "test");
+    options.monitoring_url = Some(address("monitoring"));
+    let bus = Bus::connect(options).await.unwrap();
+    assert_eq!(bus.durable().await, Durability::Interval(Duration::from_mins(2)));
+    server.kill().await.unwrap();
 }

@@ -65,8 +65,8 @@ impl BusError {
         Self::Invalid { field, value: value.into(), why }
     }
 
-    pub(crate) fn broker(operation: &'static str, name: &str, why: impl ToString) -> Self {
-        Self::Broker { operation, name: name.to_owned(), why: why.to_string() }
+    pub(crate) fn broker(operation: &'static str, name: &str, why: impl std::fmt::Display) -> Self {
+        Self::Broker { operation, name: name.to_owned(), why: format!("{why}") }
     }
 }
 

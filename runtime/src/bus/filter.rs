@@ -28,7 +28,6 @@ pub fn matches(filter: &str, subject: &str) -> bool {
     let mut subject_tokens = subject.split('.');
     for filter_token in filter.split('.') {
         match (filter_token, subject_tokens.next()) {
-            (_, None) => return false,
             (">", Some(_)) => return true,
             ("*", Some(_)) => {}
             (literal, Some(token)) if literal == token => {}
@@ -44,9 +43,7 @@ pub fn overlap(left: &str, right: &str) -> bool {
     let (mut left, mut right) = (left.split('.'), right.split('.'));
     loop {
         match (left.next(), right.next()) {
-            (None, None) => return true,
-            (None, _) | (_, None) => return false,
-            (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
+            (None, None) | (Some(">"), Some(_)) | (Some(_), Some(">")) => return true,
             (Some(one), Some(other)) if one == "*" || other == "*" || one == other => {}
             _ => return false,
         }
@@ -69,8 +66,7 @@ mod tests {
     /// The definition written as a recursion over token lists, slow and obvious.
     fn naive(filter: &[&str], subject: &[&str]) -> bool {
         match (filter, subject) {
-            ([], []) => true,
-            ([">"], [_, ..]) => true,
+            ([], []) | ([">"], [_, ..]) => true,
             (["*", filter @ ..], [_, subject @ ..]) => naive(filter, subject),
             ([literal, filter @ ..], [token, subject @ ..]) => literal == token && naive(filter, subject),
             _ => false,
