@@ -55,15 +55,20 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<()> {
 
 /// Runs a command for its standard output; what it writes to standard error becomes part of the error.
 pub(crate) fn ask(command: &mut Command) -> Result<String> {
+    ask_for(command, ASK)
+}
+
+/// As [`ask`], with another limit.
+pub(crate) fn ask_for(command: &mut Command, limit: Duration) -> Result<String> {
     let shown = shown(command);
     let mut lines = Vec::new();
     let mut problems = Vec::new();
-    let status = follow(command, ASK, |line, from| match from {
+    let status = follow(command, limit, |line, from| match from {
         From::Stdout => lines.push(line.to_owned()),
         From::Stderr => problems.push(line.to_owned()),
     })?;
     if !status.success() {
-        bail!("`{shown}` failed ({status}): {}", problems.join("; "));
+        bail!("`{shown}` failed ({status}): {}", problems.join("\n"));
     }
     Ok(lines.join("\n"))
 }

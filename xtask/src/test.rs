@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::steps::Steps;
-use crate::tally::Tally;
+use crate::tally::{Runner, Tally};
 use crate::{debian, nats, place, process, purity, python, supply};
 
 /// Limit for formatting and lints. A cold build of everything on two cores takes a part of this.
@@ -73,7 +73,7 @@ pub(crate) fn fetch() -> Result<()> {
 /// What needs no test to run, cheapest first.
 fn checks(steps: &mut Steps, quick: bool) -> Result<()> {
     steps.step("formatting", "cargo fmt --all --check", || {
-        process::run(cargo().args(["fmt", "--all", "--check"]), LINTS)
+        process::run(cargo().args(["fmt", "--all", "--check", "--", "--color", "never"]), LINTS)
             .context("run `cargo fmt --all` and look at what it changed")
     })?;
     if !quick {
@@ -93,30 +93,35 @@ fn checks(steps: &mut Steps, quick: bool) -> Result<()> {
 fn tests(steps: &mut Steps, tally: &mut Tally, quick: bool) -> Result<()> {
     if quick {
         return steps.step("unit tests", "without servers, with few seeds", || {
-            let mut command = runner();
+            let (mut command, runner) = runner();
             command.args(["--lib", "--bins"]).env(SEEDS, SEEDS_QUICK).env("PROPTEST_CASES", QUICK_CASES);
-            counted(&mut command, tally)
+            counted(&mut command, runner, tally)
         });
     }
     let before = tree_state();
     let tools = tools(steps)?;
-    let failures = [
-        steps.step("tests", "unit, property, simulation and integration tests", || {
-            counted(tools.lend(&mut runner()).env(SEEDS, SEEDS_FULL), tally)
-        }),
-        if has_nextest() {
+    let (mut command, runner) = runner();
+    let tested = steps.step("tests", "unit, property, simulation and integration tests", || {
+        counted(tools.lend(&mut command).env(SEEDS, SEEDS_FULL), runner, tally)
+    });
+    if tally.passed == 0 {
+        return tested; // What does not compile need not be tried in other ways.
+    }
+    let results = [
+        tested,
+        if runner == Runner::Nextest {
             steps.step("doc tests", "the examples in the documentation", || {
                 let arguments = ["test", "--workspace", "--doc", "--locked", "--no-fail-fast", "--quiet"];
-                counted(tools.lend(cargo().args(arguments)), tally)
+                counted(tools.lend(cargo().args(arguments)), Runner::Harness, tally)
             })
         } else {
-            Ok(()) // Without nextest the step before has run them.
+            Ok(()) // The standard harness has run them already.
         },
         foreign_clients(steps, &tools, tally),
         steps.step("generated files", "the tests have changed no file of the checkout", || unchanged(before)),
     ];
     // All of these run even if one fails, so that one run shows everything; the first failure is the result.
-    failures.into_iter().collect()
+    results.into_iter().collect()
 }
 
 fn tools(steps: &mut Steps) -> Result<Tools> {
@@ -167,21 +172,25 @@ fn has_nextest() -> bool {
     process::ask(process::cargo().args(["nextest", "--version"])).is_ok()
 }
 
-fn runner() -> Command {
-    let mut command = cargo();
-    if has_nextest() {
-        command.args(["nextest", "run", "--color", "never", "--status-level", "slow", "--cargo-quiet"]);
-    } else {
-        command.args(["test", "--quiet"]);
+/// The command that runs tests, and who prints their count.
+fn runner() -> (Command, Runner) {
+    let (mut command, runner) = (cargo(), if has_nextest() { Runner::Nextest } else { Runner::Harness });
+    match runner {
+        Runner::Nextest => {
+            command.args(["nextest", "run", "--color", "never", "--status-level", "slow", "--cargo-quiet"]);
+        }
+        Runner::Harness => {
+            command.args(["test", "--quiet"]);
+        }
     }
     command.args(["--workspace", "--locked", "--no-fail-fast"]);
-    command
+    (command, runner)
 }
 
-/// Runs a test runner and counts its tests. One that fails without counting a failure did not compile.
-fn counted(command: &mut Command, tally: &mut Tally) -> Result<()> {
+/// Runs tests and counts them. A runner that fails without counting a failure could not compile them.
+fn counted(command: &mut Command, runner: Runner, tally: &mut Tally) -> Result<()> {
     let failed_before = tally.failed;
-    let status = process::watch(command, TESTS, |line| tally.see(line))?;
+    let status = process::watch(command, TESTS, |line| tally.see(runner, line))?;
     match tally.failed - failed_before {
         0 => process::succeeded(&process::shown(command), status),
         failed => bail!("{failed} failed"),
