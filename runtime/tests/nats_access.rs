@@ -506,6 +506,54 @@ async fn services_can_work() {
     assert!(matches!(outcome, Err(RequestError::NoResponder { .. })), "{outcome:?}");
 }
 
+/// Everything in one process works with one user that has every role.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_services_can_share_a_user() {
+    if !nats_support::is_available() {
+        return;
+    }
+    let key = generate().unwrap();
+    let machines = [ServiceRole::Market, ServiceRole::Placement];
+    let access = Access {
+        streams: machines.map(|machine| MachineStream { machine, stream: "main".parse().unwrap() }).to_vec(),
+        services: vec![ServiceUser {
+            principal: "all-in-one".parse().unwrap(),
+            role: ServiceRole::All,
+            nkey: key.public.clone(),
+        }],
+        ..Access::default()
+    };
+    let server = TestServer::with_access(Some(access)).await;
+    let bus = server.bus_as("all-in-one", &key).await;
+    for spec in [
+        layout::command_stream("market", "main"),
+        layout::command_stream("placement", "main"),
+        layout::event_stream("market", "main"),
+        layout::event_stream("placement", "main"),
+        layout::answer_stream(),
+        layout::order_stream(),
+    ] {
+        bus.ensure_stream(&spec).await.unwrap();
+    }
+    for subject in [
+        "walras.v1.command.market.main.gateway.all-in-one",
+        "walras.v1.command.market.main.service.placement",
+        "walras.v1.command.placement.main.service.market",
+        "walras.v1.event.market.main",
+        "walras.v1.event.placement.main",
+        "walras.v1.answer.s1",
+        "walras.v1.order.hypervisor.h1",
+    ] {
+        bus.publish(subject, subject, &[], Bytes::new()).await.unwrap();
+    }
+    let _serving = bus.serve("walras.v1.query.market.>", |_| async { Ok(Bytes::new()) }).await.unwrap();
+    bus.request("walras.v1.query.market.main.state", Bytes::new(), WAIT).await.unwrap();
+    let mut reader = bus.read("walras-command-market-main", ">", None).await.unwrap();
+    assert!(tokio::time::timeout(WAIT, reader.next_batch(9, 9)).await.unwrap().is_ok());
+    bus.purge("walras-command-market-main", 1).await.unwrap();
+    assert_eq!(bus.counts().broker_errors, 0, "no right was missing");
+}
+
 /// Prices reach everybody, whatever account they are in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everybody_hears_prices() {

@@ -280,22 +280,7 @@ impl Link {
         }
         let headers = header_map(id, headers).map_err(refused)?;
         let bytes = payload.len();
-        // The client's own time-out starts when the request is queued for the connection; this one also
-        // covers a queue that is full because the connection is down.
-        let request = self.client.request_with_headers(subject.to_owned(), headers, payload);
-        let answer = match timeout(ACKNOWLEDGEMENT_WAIT_MAX, request).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => {
-                return Err(match error.kind() {
-                    RequestErrorKind::MaxPayloadExceeded => refused(Refusal::TooLarge { bytes }),
-                    RequestErrorKind::InvalidSubject => refused(Refusal::Subject),
-                    _ => ambiguous(error.to_string()),
-                });
-            }
-            Err(_) => {
-                return Err(ambiguous(format!("no acknowledgement within {ACKNOWLEDGEMENT_WAIT_MAX:?}")));
-            }
-        };
+        let answer = self.acknowledgement(subject, headers, payload).await?;
         let answer: Acknowledgement = serde_json::from_slice(&answer.payload)
             .map_err(|error| ambiguous(format!("unreadable acknowledgement: {error}")))?;
         match (answer.error, answer.stream, answer.seq) {
@@ -309,6 +294,38 @@ impl Link {
                     .map_err(|error| ambiguous(error.to_string()))
             }
             _ => Err(ambiguous("the acknowledgement names no stream and sequence".to_owned())),
+        }
+    }
+
+    /// Sends a publish and waits for what the broker says to it.
+    async fn acknowledgement(
+        &self,
+        subject: &str,
+        headers: HeaderMap,
+        payload: Bytes,
+    ) -> Result<async_nats::Message, PublishError> {
+        let refused = |reason| PublishError::Refused { subject: subject.to_owned(), reason };
+        let ambiguous = |why: String| PublishError::Ambiguous { subject: subject.to_owned(), why };
+        let bytes = payload.len();
+        let mut connections = self.connections.clone();
+        connections.borrow_and_update();
+        // The client's own time-out starts when the request is queued for the connection; the one here also
+        // covers a queue that is full because the connection is down.
+        let request = self.client.request_with_headers(subject.to_owned(), headers, payload);
+        let answer = tokio::select! {
+            biased;
+            answer = timeout(ACKNOWLEDGEMENT_WAIT_MAX, request) => answer,
+            // An acknowledgement that was on its way over the old connection will never come.
+            Ok(()) = connections.changed() => return Err(ambiguous("the connection was made anew".to_owned())),
+        };
+        match answer {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(error)) => Err(match error.kind() {
+                RequestErrorKind::MaxPayloadExceeded => refused(Refusal::TooLarge { bytes }),
+                RequestErrorKind::InvalidSubject => refused(Refusal::Subject),
+                _ => ambiguous(error.to_string()),
+            }),
+            Err(_) => Err(ambiguous(format!("no acknowledgement within {ACKNOWLEDGEMENT_WAIT_MAX:?}"))),
         }
     }
 
