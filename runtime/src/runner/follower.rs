@@ -62,7 +62,8 @@ pub(super) async fn run<M: Runnable, V: View<M>>(
     mut input: mpsc::Receiver<Committed<M>>,
     indexed: watch::Sender<u64>,
 ) -> Result<(), Ended> {
-    let (replica, _) = load::<M, V>(&context, true).await?;
+    let (mut replica, _) = load::<M, V>(&context, true).await?;
+    replica.measure(&context);
     let last_snapshot = (replica.turn.sequence(), replica.turn.answers_recorded());
     let folded = watch::Sender::new(replica.turn.sequence());
     let shared = Arc::new(Shared { replica: RwLock::new(replica), folded });
@@ -106,7 +107,11 @@ impl<M: Runnable, V: View<M>> Follower<M, V> {
         })?;
         catch_up(&self.context, &mut replica, None, |_| {}).await?;
         let sequence = replica.turn.sequence();
-        *self.shared.write() = replica;
+        let mut shared = self.shared.write();
+        // The old view takes its gauges with it, so the new one tells its own only then.
+        *shared = replica;
+        shared.measure(&self.context);
+        drop(shared);
         self.shared.folded.send_replace(sequence);
         Ok(())
     }

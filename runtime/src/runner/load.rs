@@ -93,6 +93,15 @@ impl<M: Runnable, V: View<M>> Replica<M, V> {
         Self { turn, view: with_view.then(|| V::new(&context.stream)) }
     }
 
+    /// Has the view tell its own metrics from now on.
+    pub(super) fn measure(&mut self, context: &Context) {
+        if let Some(view) = &mut self.view
+            && let Err(error) = view.measure(&context.meter, &context.stream)
+        {
+            tracing::warn!(stream = %context.stream, %error, "the view's metrics are not told");
+        }
+    }
+
     /// Shows a row's events to the view.
     pub(super) fn show<'a>(&mut self, row: &Row, events: impl Iterator<Item = &'a M::Event>) {
         if let Some(view) = &mut self.view {

@@ -46,6 +46,7 @@ use proto::{Machine, StreamName};
 
 use crate::bus::Bus;
 use crate::config::RunnerSettings;
+use crate::telemetry::Meter;
 use counts::Shown;
 
 /// What every stage of one stream's pipeline needs.
@@ -61,6 +62,7 @@ struct Context {
     settings: Arc<RunnerSettings>,
     clock: Clock,
     shown: Arc<Shown>,
+    meter: Meter,
 }
 
 impl Context {

@@ -61,6 +61,7 @@ impl<M: Runnable, V: View<M>> Runner<M, V> {
             settings: Arc::new(settings),
             clock: Clock::system(),
             shown,
+            meter: meter.clone(),
         };
         Ok(Self { context, health: None, of: PhantomData })
     }

@@ -7,6 +7,8 @@ use proto::machine::RestoreError;
 use proto::{Machine, StreamName, Timestamp};
 use serde::Deserialize;
 
+use crate::telemetry::{Meter, MeterError};
+
 /// How long an answer waits for the sequence that its question asks for, in seconds.
 pub const QUERY_WAIT_SECONDS_MAX: u64 = 5;
 
@@ -41,6 +43,15 @@ pub trait View<M: Machine>: Sized + Send + Sync + 'static {
     /// # Errors
     /// One line for whoever asked.
     fn answer(&self, machine: &M, question: &str, payload: &[u8]) -> Result<Bytes, String>;
+
+    /// From now on tells `meter` what it folds: called once it has caught up, so that history is not counted
+    /// again. What it tells by gauges is gone with it.
+    ///
+    /// # Errors
+    /// When a metric is not declared for the meter's service.
+    fn measure(&mut self, _: &Meter, _: &StreamName) -> Result<(), MeterError> {
+        Ok(())
+    }
 
     /// The row that must be folded before the question is answered, so that one reads one's own writes.
     fn wait_for(_question: &str, payload: &[u8]) -> Option<u64> {
