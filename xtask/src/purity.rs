@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::process;
 use crate::tree::{self, Package};
 
-/// The packages that decide (DESIGN §3).
+/// The packages that decide.
 const CORES: [&str; 4] = ["proto", "market", "turn", "simulations"];
 
 /// Package whose tree is known to be impure. That the check finds it so shows in every run that it can fail.

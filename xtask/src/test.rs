@@ -105,7 +105,8 @@ fn tests(steps: &mut Steps, tally: &mut Tally, quick: bool) -> Result<()> {
         counted(tools.lend(&mut command).env(SEEDS, SEEDS_FULL), runner, tally)
     });
     if tally.passed == 0 {
-        return tested; // What does not compile need not be tried in other ways.
+        // What does not compile need not be tried in other ways; and that nothing ran is no success.
+        return tested.and_then(|()| bail!("no test ran"));
     }
     let results = [
         tested,
