@@ -2,6 +2,7 @@
 //! orderly shutdown. It reads clocks, sockets and files so that the machines need not, and decides nothing.
 
 pub mod admin;
+pub mod batcher;
 pub mod bus;
 pub mod config;
 pub mod nats;

@@ -5,6 +5,7 @@
 //! can be traced to one tenant.
 
 mod bid;
+mod figures;
 mod history;
 pub mod json;
 mod leases;
@@ -25,6 +26,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::bid::{Bid, End};
+pub use self::figures::Figures;
 pub use self::history::{CHANGES_KEPT, HOURS_KEPT, MINUTES_KEPT};
 use self::leases::Leaving;
 use self::market::Market;
@@ -85,6 +87,11 @@ impl View {
     /// What holds for the whole exchange.
     pub const fn rules(&self) -> &Rules {
         &self.rules
+    }
+
+    /// All events of a batch are folded; there may have been none.
+    pub const fn settle(&mut self, at: Timestamp, sequence: u64) {
+        self.as_of = AsOf { sequence, at };
     }
 
     /// Folds a whole batch. One that was folded already changes nothing, so that a reader may tail from anywhere

@@ -44,7 +44,7 @@ use catalogue::Catalogue;
 use layers::{Node, PREFIX};
 
 /// Variables that begin like ours and are no keys: what the command line and the tests read.
-pub const VARIABLES: [&str; 9] = [
+pub const VARIABLES: [&str; 10] = [
     "WALRAS_CONFIG",
     "WALRAS_NATS_SERVER",
     "WALRAS_REQUIRE_NATS",
@@ -52,6 +52,7 @@ pub const VARIABLES: [&str; 9] = [
     "WALRAS_REVISION",
     "WALRAS_SIMULATION_SEEDS",
     "WALRAS_TOKEN",
+    "WALRAS_TOKEN_FILE",
     "WALRAS_UPDATE",
     "WALRAS_URL",
 ];

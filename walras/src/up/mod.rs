@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use journal::Journal;
+use journal::{Journal, Owner};
 use proto::{StreamName, Timestamp};
 use runtime::bus::{BrokerOptions, Bus, Durability};
 use runtime::config::{Config, ConfigFlags};
@@ -79,6 +79,11 @@ fn unique() -> String {
     format!("{:x}-{:x}", clock().micros(), std::process::id())
 }
 
+/// The name under which this process claims streams.
+fn owner() -> Result<Owner> {
+    Ok(Owner::new(unique())?)
+}
+
 async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     let mut shell = Shell::start("market", &config).await?;
     let parties = Parties::prepare(&config, wants_demo && config.demo.enabled)?;
@@ -88,7 +93,7 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
         bus.ensure_replay(stream, &principal, &filter).await?;
     }
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
-    market_service::start(&mut shell, &bus, &journal, &config, parties.trusted()).await?;
+    market_service::start(&mut shell, &bus, &journal, &config, &owner()?, parties.trusted()).await?;
     let address = start_gateway(&mut shell, &bus, &config, &parties.tokens, &exchanges).await?;
     for party in parties.demo(&config, clock())? {
         let options = broker_options(&config, server.as_ref(), &party.principal, party.seed)?;
@@ -148,7 +153,8 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
         for (stream, principal, filter) in parties::configured(&config).replays() {
             bus.ensure_replay(stream, &principal, &filter).await?;
         }
-        market_service::start(&mut shell, &bus, &journal, &config, parties::trusted(&config)).await?;
+        let trusted = parties::trusted(&config);
+        market_service::start(&mut shell, &bus, &journal, &config, &owner()?, trusted).await?;
     } else {
         let tokens = config.tenants.iter().map(|tenant| (*tenant.token_sha256.bytes(), tenant.id.clone()));
         let tokens = tokens.collect();
