@@ -134,13 +134,13 @@ declare! {
     AWARDS: MARKET, "awards", Total, Counter, ["stream"],
         "Units awarded.";
     NOTICES: MARKET, "notices", Total, Counter, ["stream", "reason"],
-        "Units given notice, by reason: outbid, supply, reserve, host, moved, operator.";
+        "Units given notice, by reason: outbid, supply, reserve, host, moved, operator, or the tenant's own cancelled, expired, reduced.";
     NOTICES_WITHDRAWN: MARKET, "notices_withdrawn", Total, Counter, ["stream"],
         "Units whose notice was withdrawn because their bid won again.";
     NOTICE_LEAD: MARKET, "notice_lead", Seconds, Histogram(NOTICE_SECONDS), ["stream"],
         "Time between a notice and the instant its unit is gone.";
     NOTICE_BREACHES: MARKET, "notice_breaches", Total, Counter, ["stream"],
-        "Units gone before their market's full notice had passed, unless their holder acknowledged.";
+        "Units given less notice than their market promises, without having asked to leave, and units whose server died.";
 
     // The gateway.
     REQUESTS: GATEWAY, "requests", Total, Counter, ["route", "status"],
