@@ -18,14 +18,15 @@ fn price(micros: u64) -> Price {
 /// One random event. Lots are named by their place among those that stand.
 #[derive(Clone, Debug)]
 enum Step {
-    Insert { limit: u64, running: u64, units: u32, held: u32, pause: u64 },
+    Insert { limit: u64, plain: u64, units: u32, held: u32, pause: u64 },
     Remove { which: usize },
-    Relimit { which: usize, limit: u64, running: u64, renew: bool },
+    Relimit { which: usize, limit: u64, plain: u64, renew: u8 },
     Resize { which: usize, units: u32, held: u32 },
     Supply { supply: u32 },
     Reserve { reserve: u64 },
     Ladder { which: usize },
-    Confirm,
+    WithSupply { supply: u32 },
+    Clear,
 }
 
 /// How limits are drawn.
@@ -52,26 +53,27 @@ fn limit(limits: Limits) -> BoxedStrategy<u64> {
 }
 
 fn step(limits: Limits) -> impl Strategy<Value = Step> {
-    // One lot in eight has a running limit; small numbers mean none.
-    let running = || prop_oneof![7 => Just(0_u64), 1 => (1_u64..9).prop_map(|more| more * 500)];
+    // One lot in eight stands at a running limit, this much above its plain one.
+    let plain = || prop_oneof![7 => Just(0_u64), 1 => (1_u64..9).prop_map(|more| more * 500)];
     let pause = prop_oneof![9 => 0_u64..3, 1 => (0_u64..3).prop_map(|half| half << 31)];
     prop_oneof![
-        12 => (limit(limits), running(), 1_u32..6, 0_u32..12, pause)
-            .prop_map(|(limit, running, units, held, pause)| Step::Insert { limit, running, units, held, pause }),
+        12 => (limit(limits), plain(), 1_u32..6, 0_u32..12, pause)
+            .prop_map(|(limit, plain, units, held, pause)| Step::Insert { limit, plain, units, held, pause }),
         6 => any::<usize>().prop_map(|which| Step::Remove { which }),
-        12 => (any::<usize>(), limit(limits), running(), any::<bool>())
-            .prop_map(|(which, limit, running, renew)| Step::Relimit { which, limit, running, renew }),
+        12 => (any::<usize>(), limit(limits), plain(), 0_u8..3)
+            .prop_map(|(which, limit, plain, renew)| Step::Relimit { which, limit, plain, renew }),
         3 => (any::<usize>(), 1_u32..6, 0_u32..7)
             .prop_map(|(which, units, held)| Step::Resize { which, units, held }),
         5 => (0_u32..40).prop_map(|supply| Step::Supply { supply }),
         1 => limit(limits).prop_map(|limit| Step::Reserve { reserve: limit - limit % 700 }),
         1 => (0_usize..3).prop_map(|which| Step::Ladder { which }),
-        8 => Just(Step::Confirm),
+        2 => (0_u32..40).prop_map(|supply| Step::WithSupply { supply }),
+        14 => Just(Step::Clear),
     ]
 }
 
 fn steps(limits: Limits) -> impl Strategy<Value = (bool, Vec<Step>)> {
-    (any::<bool>(), prop::collection::vec(step(limits), 1..70))
+    (any::<bool>(), prop::collection::vec(step(limits), 1..90))
 }
 
 /// A book and what it should hold.
@@ -79,7 +81,6 @@ struct Pair {
     book: Book,
     rule: PriceRule,
     offers: BTreeMap<u32, Offer>,
-    was: Outcome,
 }
 
 fn ladder(which: usize) -> Ladder {
@@ -94,8 +95,7 @@ impl Pair {
     fn new(highest_rejected: bool) -> Self {
         let rule = if highest_rejected { PriceRule::HighestRejected } else { PriceRule::LowestAccepted };
         let book = Book::new(Ladder::default(), price(1_000), rule).unwrap();
-        let was = oracle::clear(&BTreeMap::new(), 0, 1_000, rule);
-        Self { book, rule, offers: BTreeMap::new(), was }
+        Self { book, rule, offers: BTreeMap::new() }
     }
 
     fn pick(&self, which: usize) -> Option<u32> {
@@ -104,40 +104,40 @@ impl Pair {
 
     fn offer(&mut self, lot: Lot) {
         let terms = self.book.terms(lot).unwrap();
-        let LotTerms { limit, running_limit, age, units, held } = terms;
-        self.offers.insert(lot.0, Offer { limit, running_limit, age, units, held });
+        let LotTerms { limit, plain_limit, age, units, held } = terms;
+        self.offers.insert(lot.0, Offer { limit, plain_limit, age, units, held });
     }
 
-    /// Carries out one event on both sides and compares everything.
+    /// Carries out one event on both sides; after a clearing, compares everything.
     fn take(&mut self, step: &Step) -> Result<(), TestCaseError> {
-        let raised = |limit: u64, more: u64| (more > 0).then_some(limit + more);
+        let below = |limit: u64, less: u64| (less > 0).then_some(limit.saturating_sub(less));
         match *step {
-            Step::Insert { limit, running, units, held, pause } => {
+            Step::Insert { limit, plain, units, held, pause } => {
                 let age = self.book.age_next() + pause;
                 let held = held.saturating_sub(6).min(units);
-                let terms = LotTerms { limit, running_limit: raised(limit, running), age, units, held };
+                let terms = LotTerms { limit, plain_limit: below(limit, plain), age, units, held };
                 let lot = self.book.insert(terms).unwrap();
                 prop_assert_eq!(self.book.terms(lot), Some(terms));
                 self.offer(lot);
             }
             Step::Remove { which } => {
                 let Some(lot) = self.pick(which) else { return Ok(()) };
-                self.book.remove(Lot(lot)).unwrap();
-                self.offers.remove(&lot);
+                let held = self.book.remove(Lot(lot)).unwrap();
+                prop_assert_eq!(self.offers.remove(&lot).map(|offer| offer.held), Some(held));
             }
-            Step::Relimit { which, limit, running, renew } => {
+            Step::Relimit { which, limit, plain, renew } => {
                 let Some(lot) = self.pick(which) else { return Ok(()) };
-                let new = self.book.age_next();
-                let place = if renew { Place::New(new) } else { Place::Keep };
-                let rest = self.book.relimit(Lot(lot), limit, raised(limit, running), place).unwrap();
-                let was = self.offers[&lot];
-                prop_assert_eq!(rest.is_some(), renew && was.held > 0 && was.held < was.units);
+                let (was, new) = (self.offers[&lot], self.book.age_next());
+                let place = [Place::Keep, Place::New(new), Place::NewIfRaised(new)][usize::from(renew)];
+                let renews = renew == 1 || (renew == 2 && limit > was.limit);
+                let rest = self.book.relimit(Lot(lot), limit, below(limit, plain), place).unwrap();
+                prop_assert_eq!(rest.is_some(), renews && was.held > 0 && was.held < was.units);
                 for lot in rest.into_iter().chain([Lot(lot)]) {
                     self.offer(lot);
                 }
                 let now = self.offers[&lot];
                 prop_assert_eq!((now.limit, now.held), (limit, was.held));
-                prop_assert_eq!(now.age, if renew && was.held == 0 { new } else { was.age });
+                prop_assert_eq!(now.age, if renews && was.held == 0 { new } else { was.age });
             }
             Step::Resize { which, units, held } => {
                 let Some(lot) = self.pick(which) else { return Ok(()) };
@@ -147,38 +147,64 @@ impl Pair {
             Step::Supply { supply } => self.book.set_supply(supply).unwrap(),
             Step::Reserve { reserve } => self.book.set_reserve(price(reserve)),
             Step::Ladder { which } => self.book.set_ladder(ladder(which)).unwrap(),
-            Step::Confirm => return self.confirm(),
+            Step::WithSupply { supply } => return self.with_supply(supply),
+            Step::Clear => return self.clear(),
         }
-        self.compare()
+        prop_assert_eq!(self.book.content_hash(), self.book.content_hash_from_scratch());
+        Ok(())
     }
 
-    fn clear(&self) -> Outcome {
+    fn outcome(&self) -> Outcome {
         oracle::clear(&self.offers, self.book.supply(), self.book.reserve(), self.rule)
     }
 
-    fn compare(&mut self) -> Result<(), TestCaseError> {
-        let now = self.clear();
+    fn clear(&mut self) -> Result<(), TestCaseError> {
+        let now = self.outcome();
+        let mut changes = self.book.clear().to_vec();
+        changes.sort_unstable_by_key(|change| change.lot);
+        let mut expected = Vec::new();
+        for (&lot, offer) in &mut self.offers {
+            let won = now.won.get(&lot).copied().unwrap_or(0);
+            prop_assert_eq!(self.book.won(Lot(lot)), won, "lot {}", lot);
+            if won != offer.held {
+                expected.push(Change { lot: Lot(lot), before: offer.held, after: won });
+                offer.held = won;
+            }
+        }
+        prop_assert_eq!(changes, expected);
         prop_assert_eq!(self.book.price(), now.price);
         prop_assert_eq!(self.book.sold(), now.sold);
         prop_assert_eq!(self.book.surplus(), now.surplus);
-        prop_assert_eq!(self.book.demand(), self.offers.values().map(|offer| offer.units).sum::<u32>());
-        for &lot in self.offers.keys() {
-            prop_assert_eq!(self.book.won(Lot(lot)), now.won.get(&lot).copied().unwrap_or(0), "lot {}", lot);
-        }
-        let mut delta = self.book.delta().to_vec();
-        delta.sort_unstable_by_key(|change| change.lot);
-        let lots: std::collections::BTreeSet<u32> =
-            self.was.won.keys().chain(now.won.keys()).copied().collect();
-        let count = |outcome: &Outcome, lot| outcome.won.get(&lot).copied().unwrap_or(0);
-        let expected: Vec<Change> = lots
-            .into_iter()
-            .map(|lot| Change { lot: Lot(lot), before: count(&self.was, lot), after: count(&now, lot) })
-            .filter(|change| change.before != change.after)
-            .collect();
-        prop_assert_eq!(delta, expected);
+        let units = |least: u64| {
+            self.offers.values().filter(|offer| offer.limit >= least).map(|offer| offer.units).sum::<u32>()
+        };
+        prop_assert_eq!(self.book.demand(), units(0));
+        prop_assert_eq!(self.book.demand_at_reserve(), units(self.book.reserve()));
         prop_assert_eq!(self.book.content_hash(), self.book.content_hash_from_scratch());
         self.check_promises(&now)?;
-        self.was = now;
+        // Incumbents keep what they have: clearing again gives the same units at the same price.
+        prop_assert_eq!(&self.outcome(), &now);
+        let hash = self.book.content_hash();
+        prop_assert!(self.book.clear().is_empty(), "clearing twice changes nothing");
+        prop_assert_eq!((self.book.price(), self.book.content_hash()), (now.price, hash));
+        Ok(())
+    }
+
+    /// What another supply would change is what the rules say, and asking leaves no trace.
+    fn with_supply(&mut self, supply: u32) -> Result<(), TestCaseError> {
+        let before = self.outcome();
+        let after = oracle::clear(&self.offers, supply, self.book.reserve(), self.rule);
+        let was = (self.book.content_hash(), self.book.price(), self.book.changes().to_vec());
+        let changes = self.book.with_supply(supply).unwrap();
+        let won = |outcome: &Outcome, lot| outcome.won.get(&lot).copied().unwrap_or(0);
+        let expected: Vec<Change> = self
+            .offers
+            .keys()
+            .map(|&lot| Change { lot: Lot(lot), before: won(&before, lot), after: won(&after, lot) })
+            .filter(|change| change.before != change.after)
+            .collect();
+        prop_assert_eq!(changes, expected);
+        prop_assert_eq!((self.book.content_hash(), self.book.price(), self.book.changes().to_vec()), was);
         Ok(())
     }
 
@@ -192,11 +218,7 @@ impl Pair {
         prop_assert!(paid >= reserve);
         for (lot, offer) in &self.offers {
             let won = now.won.get(lot).copied().unwrap_or(0);
-            let effective = offer.running_limit.unwrap_or(offer.limit);
-            let (won_held, won_queued) = (won.min(offer.held), won.saturating_sub(offer.held));
-            prop_assert!(won_held == 0 || effective >= paid);
-            prop_assert!(won_queued == 0 || offer.limit >= paid);
-            prop_assert!(won_held == offer.held || effective <= paid || effective < reserve);
+            prop_assert!(won == 0 || offer.limit >= paid);
             prop_assert!(won == offer.units || offer.limit <= paid || offer.limit < reserve);
         }
         let wins = |limit| oracle::would_win(&self.offers, supply, reserve, limit);
@@ -221,46 +243,27 @@ impl Pair {
         Ok(())
     }
 
-    fn confirm(&mut self) -> Result<(), TestCaseError> {
-        let mut confirmed = self.book.confirm().to_vec();
-        confirmed.sort_unstable_by_key(|change| change.lot);
-        let mut expected = Vec::new();
-        for (&lot, offer) in &mut self.offers {
-            let won = self.was.won.get(&lot).copied().unwrap_or(0);
-            if won != offer.held {
-                expected.push(Change { lot: Lot(lot), before: offer.held, after: won });
-                offer.held = won;
-            }
-        }
-        prop_assert_eq!(confirmed, expected);
-        // Incumbents keep what they have: clearing again gives the same units at the same price.
-        let again = self.clear();
-        prop_assert_eq!(&again.won, &self.was.won);
-        // A unit that loses in spite of a running limit stands at its plain limit from now on, which may lower the
-        // highest rejected limit; without such units the price stays.
-        if self.offers.values().all(|offer| offer.running_limit.is_none()) {
-            prop_assert_eq!(again.price, self.was.price);
-        }
-        self.was = again;
-        prop_assert!(self.book.confirm().is_empty(), "a second round changes nothing");
-        self.book.set_supply(self.book.supply()).unwrap();
-        prop_assert!(self.book.delta().is_empty(), "clearing twice changes nothing");
-        self.compare()
-    }
-
     /// The same content put into a fresh book gives the same answers.
     fn compare_with_scratch(&self) -> Result<(), TestCaseError> {
         let standing: Vec<(Lot, LotTerms)> = self.book.lots().collect();
         let terms: Vec<LotTerms> = standing.iter().map(|&(_, terms)| terms).collect();
         let reserve = price(self.book.reserve());
-        let scratch =
+        let mut scratch =
             Book::load(self.book.ladder().clone(), reserve, self.rule, self.book.supply(), &terms).unwrap();
-        prop_assert_eq!(scratch.price(), self.book.price());
-        prop_assert_eq!(scratch.lowest_winning_bid(), self.book.lowest_winning_bid());
         prop_assert_eq!(scratch.content_hash(), self.book.content_hash());
-        prop_assert_eq!(scratch.demand_at_reserve(), self.book.demand_at_reserve());
+        let mut book = self.book.clone();
+        if book.clear().is_empty() {
+            // A settled book shows its figures again as soon as it is loaded.
+            prop_assert_eq!(scratch.price(), book.price());
+            prop_assert_eq!(scratch.lowest_winning_bid(), book.lowest_winning_bid());
+        }
+        scratch.clear();
+        prop_assert_eq!(scratch.price(), book.price());
+        prop_assert_eq!(scratch.lowest_winning_bid(), book.lowest_winning_bid());
+        prop_assert_eq!(scratch.content_hash(), book.content_hash());
+        prop_assert_eq!(scratch.demand_at_reserve(), book.demand_at_reserve());
         for (number, (lot, _)) in standing.into_iter().enumerate() {
-            prop_assert_eq!(scratch.won(Lot(number as u32)), self.book.won(lot));
+            prop_assert_eq!(scratch.won(Lot(number as u32)), book.won(lot));
         }
         Ok(())
     }
@@ -310,7 +313,7 @@ impl Numbers {
 
 /// Crowded levels grow trees of several storeys; what the book says it changed is added up and compared with the
 /// rules from time to time.
-fn crowd(seed: u64, levels: u64, lots: usize, events: usize, confirm_every: usize) {
+fn crowd(seed: u64, levels: u64, lots: usize, events: usize, clear_every: usize) {
     let mut numbers = Numbers(seed);
     let mut pair = Pair::new(false);
     let mut standing: Vec<u32> = Vec::new();
@@ -324,34 +327,34 @@ fn crowd(seed: u64, levels: u64, lots: usize, events: usize, confirm_every: usiz
             // Now and then an age far ahead, so that leaves of different prefixes stand side by side.
             let age = pair.book.age_next() + if numbers.below(50) == 0 { 1 << 32 } else { 0 };
             let terms =
-                LotTerms { limit, running_limit: None, age, units: 1 + numbers.below(4) as u32, held: 0 };
+                LotTerms { limit, plain_limit: None, age, units: 1 + numbers.below(4) as u32, held: 0 };
             standing.push(pair.book.insert(terms).unwrap().0);
         } else if kind < 48 {
-            pair.book.remove(Lot(standing.swap_remove(which))).unwrap();
+            let lot = standing.swap_remove(which);
+            assert_eq!(pair.book.remove(Lot(lot)), Ok(won.remove(&lot).unwrap_or(0)));
         } else if kind < 98 {
             let lot = Lot(standing[which]);
-            let raised = limit > pair.book.terms(lot).unwrap().limit;
-            let place = if raised { Place::New(pair.book.age_next()) } else { Place::Keep };
+            let place = Place::NewIfRaised(pair.book.age_next());
             standing.extend(pair.book.relimit(lot, limit, None, place).unwrap().map(|rest| rest.0));
         } else {
             let most = u64::from(pair.book.demand()) + 10;
             pair.book.set_supply(numbers.below(most) as u32).unwrap();
         }
-        for change in pair.book.delta() {
+        if event % clear_every != 0 {
+            continue;
+        }
+        let expected = (event / clear_every % 200 == 0).then(|| {
+            pair.offers.clear();
+            standing.iter().for_each(|&lot| pair.offer(Lot(lot)));
+            pair.outcome()
+        });
+        for change in pair.book.clear() {
             assert_eq!(won.remove(&change.lot.0).unwrap_or(0), change.before, "event {event}");
             if change.after > 0 {
                 won.insert(change.lot.0, change.after);
             }
         }
-        if event % confirm_every == 0 {
-            pair.book.confirm();
-        }
-        if event % (events / 12) == 0 {
-            pair.offers.clear();
-            for &lot in &standing {
-                pair.offer(Lot(lot));
-            }
-            let now = pair.clear();
+        if let Some(now) = expected {
             assert_eq!(now.won, won, "event {event}");
             assert_eq!(now.price, pair.book.price(), "event {event}");
             assert_eq!(pair.book.content_hash(), pair.book.content_hash_from_scratch());
@@ -378,7 +381,7 @@ fn a_crowd_on_a_thousand_levels() {
 #[test]
 fn impossible_operations_are_refused_and_change_nothing() {
     let mut book = Book::new(Ladder::default(), price(1_000), PriceRule::default()).unwrap();
-    let terms = LotTerms { limit: 2_000, running_limit: None, age: 5, units: 2, held: 1 };
+    let terms = LotTerms { limit: 2_000, plain_limit: None, age: 5, units: 2, held: 1 };
     let lot = book.insert(terms).unwrap();
     book.set_supply(1).unwrap();
     let was = (book.content_hash(), book.age_next());
@@ -387,8 +390,8 @@ fn impossible_operations_are_refused_and_change_nothing() {
     assert_eq!(book.insert(LotTerms { units: 0, ..next }), Err(BookError::Units { units: 0 }));
     assert_eq!(book.insert(LotTerms { units: 65_536, ..next }), Err(BookError::Units { units: 65_536 }));
     assert_eq!(book.insert(LotTerms { held: 3, ..next }), Err(BookError::Held { held: 3, units: 2 }));
-    let running = LotTerms { running_limit: Some(1_000), ..next };
-    assert_eq!(book.insert(running), Err(BookError::RunningLimit { running_limit: 1_000, limit: 2_000 }));
+    let plain = LotTerms { plain_limit: Some(3_000), ..next };
+    assert_eq!(book.insert(plain), Err(BookError::PlainLimit { plain_limit: 3_000, limit: 2_000 }));
     assert_eq!(book.remove(Lot(7)), Err(BookError::UnknownLot { lot: 7 }));
     assert_eq!(book.relimit(lot, 3_000, None, Place::New(4)), Err(BookError::Age { age: 4, least: 6 }));
     assert_eq!(book.resize(lot, 1, 2), Err(BookError::Held { held: 2, units: 1 }));

@@ -1,48 +1,57 @@
-//! A 64-bit digest of what a book holds, kept up with every change: the sum of one digest per lot, so that the order
-//! in which lots came does not matter. It tells whether two books are the same; it is no defence against somebody
-//! who looks for collisions.
+//! A 64-bit digest of what a book holds, kept up with every change: a sum over the lots, so that the order in which
+//! they came does not matter, and linear in a lot's units, so that winning and losing units costs one product. It
+//! tells whether two books are the same; it is no defence against somebody who looks for collisions.
 
 use super::Book;
 use super::lots::Record;
 
-/// Odd constants without a pattern (the fractional parts of the square roots of 2, 3 and 5).
+/// Odd constants without a pattern (the fractional parts of the square roots of 2, 3, 5 and 7).
 const KEY_AGE: u64 = 0x6a09_e667_f3bc_c909;
-const KEY_TERMS: u64 = 0xbb67_ae85_84ca_a73b;
-const KEY_LIMIT: u64 = 0x3c6e_f372_fe94_f82b;
+const KEY_LIMIT: u64 = 0xbb67_ae85_84ca_a73b;
+const KEY_UNITS: u64 = 0x3c6e_f372_fe94_f82b;
+const KEY_RUNNING: u64 = 0xa54f_f53a_5f1d_36f1;
 
 /// Folds the 128-bit product of two words, the step of wyhash and its kin.
 #[inline]
 const fn fold(a: u64, b: u64) -> u64 {
-    let product = (a ^ KEY_AGE) as u128 * (b ^ KEY_TERMS) as u128;
+    let product = a as u128 * b as u128;
     product as u64 ^ (product >> 64) as u64
 }
 
+/// What one held unit of a lot of this age adds.
+#[inline]
+pub(super) const fn digest_of_held(age: u64) -> u64 {
+    fold(age ^ KEY_AGE, KEY_UNITS)
+}
+
 impl Book {
-    /// The digest of one lot: its age, limits and units.
+    /// What a lot adds.
     #[inline]
     pub(super) fn digest_of(&self, lot: u32, record: Record) -> u64 {
-        let limit = self.grid.limit(record.level()).wrapping_mul(KEY_LIMIT);
-        let units = (u64::from(record.units) << 16) | u64::from(record.held);
-        let mut terms = limit ^ units;
-        if record.has_running() {
-            let running = self.grid.limit(self.lots.running_level(lot, record));
-            terms ^= fold(running, KEY_LIMIT);
+        let limit = self.grid.limit(record.level());
+        let unit = digest_of_held(record.age);
+        let mut digest = fold(record.age ^ KEY_LIMIT, limit ^ KEY_AGE)
+            .wrapping_add(unit.wrapping_mul(u64::from(record.held) | (u64::from(record.units) << 32)));
+        if let Some(plain) = record.is_running().then(|| self.lots.plain_limit(lot)).flatten() {
+            digest = digest.wrapping_add(fold(record.age ^ KEY_RUNNING, plain ^ KEY_AGE));
         }
-        fold(record.age, terms)
+        digest
     }
 
     /// A digest of the lots with what they hold, the supply and the reserve. Two books that were led to the same
     /// content in different ways have the same.
     pub fn content_hash(&self) -> u64 {
-        fold(self.digest, fold(u64::from(self.supply), self.reserve))
+        self.hash_with(self.digest)
     }
 
-    /// The same, computed from nothing but the lots.
+    /// The same, computed from nothing but the lots. Looks at every lot.
     pub fn content_hash_from_scratch(&self) -> u64 {
-        let digest = self
-            .lots
-            .numbers()
-            .fold(0_u64, |sum, lot| sum.wrapping_add(self.digest_of(lot, self.lots.record(lot))));
-        fold(digest, fold(u64::from(self.supply), self.reserve))
+        let sum = |sum: u64, lot| sum.wrapping_add(self.digest_of(lot, self.lots.record(lot)));
+        self.hash_with(self.lots.numbers().fold(0, sum))
+    }
+
+    const fn hash_with(&self, digest: u64) -> u64 {
+        let market = fold(self.supply as u64 ^ KEY_UNITS, self.reserve ^ KEY_LIMIT);
+        fold(digest ^ KEY_RUNNING, market ^ KEY_AGE)
     }
 }

@@ -39,12 +39,14 @@ pub enum BookError {
         /// Units in all.
         units: u32,
     },
-    /// A running limit below the limit.
-    #[error("the running limit {running_limit} is below the limit {limit}, both in micro-dollars per hour")]
-    RunningLimit {
+    /// A plain limit above the one the lot stands at.
+    #[error(
+        "the plain limit {plain_limit} is above the running limit {limit}, both in micro-dollars per hour"
+    )]
+    PlainLimit {
+        /// The plain limit.
+        plain_limit: u64,
         /// The running limit.
-        running_limit: u64,
-        /// The limit.
         limit: u64,
     },
     /// The book would hold too many lots.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-/// Set in a record's level when its lot has a running limit of its own.
+use super::rows::Class;
+
+/// Set in a record's level when its lot has a plain limit beside the one it stands at.
 const RUNNING: u32 = 1 << 31;
 
 /// One lot as the book keeps it.
@@ -27,7 +29,9 @@ impl Record {
         self.level & !RUNNING
     }
 
-    pub(super) const fn has_running(self) -> bool {
+    /// Whether the lot stands at a running limit, above its plain one.
+    #[inline]
+    pub(super) const fn is_running(self) -> bool {
         self.level & RUNNING != 0
     }
 
@@ -39,6 +43,11 @@ impl Record {
     pub(super) const fn is_split(self) -> bool {
         self.held != 0 && self.held != self.units
     }
+
+    /// The class of a lot that stands in one row.
+    pub(super) const fn class(self) -> Class {
+        if self.held == 0 { Class::Queued } else { Class::Held }
+    }
 }
 
 /// All lots of a book.
@@ -48,20 +57,14 @@ pub(super) struct Lots {
     /// Head of the list of free records, as number + 1; 0: none.
     free: u32,
     live: u32,
-    /// Levels of running limits, of the few lots that have one.
-    running: BTreeMap<u32, u32>,
+    /// Plain limits of the few lots that stand at a running limit, in micro-dollars per hour.
+    plain: BTreeMap<u32, u64>,
 }
 
 impl Lots {
     /// How many lots stand.
     pub(super) const fn live(&self) -> u32 {
         self.live
-    }
-
-    /// Whether any lot has a running limit.
-    #[inline]
-    pub(super) fn any_running(&self) -> bool {
-        !self.running.is_empty()
     }
 
     /// The record of a lot that is known to stand.
@@ -76,23 +79,12 @@ impl Lots {
         self.records.get(lot as usize).copied().filter(|record| record.units != 0)
     }
 
-    /// The level at which units of the lot that hold a server stand.
-    #[inline]
-    pub(super) fn running_level(&self, lot: u32, record: Record) -> u32 {
-        if record.has_running() {
-            self.running.get(&lot).copied().unwrap_or(record.level())
-        } else {
-            record.level
-        }
+    /// The plain limit of a lot that stands at a running limit.
+    pub(super) fn plain_limit(&self, lot: u32) -> Option<u64> {
+        self.plain.get(&lot).copied()
     }
 
-    /// The rows in which a lot's held and queued units stand.
-    #[inline]
-    pub(super) fn rows(&self, lot: u32, record: Record) -> (u32, u32) {
-        (2 * self.running_level(lot, record) + 1, 2 * record.level())
-    }
-
-    pub(super) fn insert(&mut self, record: Record, running: Option<u32>) -> u32 {
+    pub(super) fn insert(&mut self, record: Record, plain: Option<u64>) -> u32 {
         let lot = if self.free == 0 {
             if self.records.len() == self.records.capacity() {
                 // A quarter at a time: doubling would leave up to half of the slab unused.
@@ -107,39 +99,39 @@ impl Lots {
             lot
         };
         self.live += 1;
-        if running.is_some() {
-            self.set_running(lot, running);
+        if plain.is_some() {
+            self.set_plain(lot, plain);
         }
         lot
     }
 
     pub(super) fn remove(&mut self, lot: u32) {
-        if self.record(lot).has_running() {
-            self.running.remove(&lot);
+        if self.record(lot).is_running() {
+            self.plain.remove(&lot);
         }
         self.records[lot as usize] = Record::new(u64::from(self.free), 0, 0, 0);
         self.free = lot + 1;
         self.live -= 1;
     }
 
-    /// Replaces a record, running limit included.
+    /// Replaces a record, plain limit included.
     #[inline]
-    pub(super) fn replace(&mut self, lot: u32, record: Record, running: Option<u32>) {
-        let had = self.record(lot).has_running();
+    pub(super) fn replace(&mut self, lot: u32, record: Record, plain: Option<u64>) {
+        let had = self.record(lot).is_running();
         self.records[lot as usize] = record;
-        if had || running.is_some() {
-            self.set_running(lot, running);
+        if had || plain.is_some() {
+            self.set_plain(lot, plain);
         }
     }
 
-    fn set_running(&mut self, lot: u32, running: Option<u32>) {
-        match running {
-            Some(level) => {
+    fn set_plain(&mut self, lot: u32, plain: Option<u64>) {
+        match plain {
+            Some(limit) => {
                 self.records[lot as usize].level |= RUNNING;
-                self.running.insert(lot, level);
+                self.plain.insert(lot, limit);
             }
             None => {
-                self.running.remove(&lot);
+                self.plain.remove(&lot);
             }
         }
     }
@@ -154,8 +146,8 @@ impl Lots {
         (0..self.records.len() as u32).filter(|&lot| self.record(lot).units != 0)
     }
 
-    /// Bytes reserved; a running limit is reckoned at three words, which is above what the tree takes.
+    /// Bytes reserved; a plain limit is reckoned at three words, which is above what the tree takes.
     pub(super) fn bytes(&self) -> usize {
-        self.records.capacity() * size_of::<Record>() + self.running.len() * 24
+        self.records.capacity() * size_of::<Record>() + self.plain.len() * 24
     }
 }

@@ -4,12 +4,11 @@
 //! rules and for why this structure obeys them. Limits are micro-dollars per hour, ages are arrival numbers
 //! (smaller is older), units are servers.
 //!
-//! A *lot* is a group of units of one bid that took their place in the queue together. Part of a lot may be
-//! *held*: incumbent since the last [`Book::confirm`]. After every operation [`Book::delta`] tells exactly which
-//! lots win another number of units than before it.
+//! A *lot* is a group of units of one bid that took their place in the queue together. Operations change what
+//! stands; [`Book::clear`] is a round: it gives the supply to whom it belongs, tells exactly which lots win another
+//! number of units than before, and makes winners incumbent. Units that won in the last clearing are *held*.
 
 mod bitmap;
-mod confirm;
 mod digest;
 mod error;
 mod grid;
@@ -17,8 +16,8 @@ mod lots;
 mod nodes;
 mod operate;
 mod price;
+mod round;
 mod rows;
-mod walk;
 
 pub use error::BookError;
 pub use grid::{is_rung, rung_above, rung_at_or_above};
@@ -29,12 +28,12 @@ use proto::Price;
 use proto::market::{Ladder, PriceRule};
 
 use grid::Grid;
-use lots::{Lots, Record};
+use lots::Lots;
+use round::Published;
 use rows::Rows;
-use walk::Cut;
 
 /// Rungs of a step ladder, zero included: the highest legal limit is one step less than this many steps, $262.143
-/// on the default ladder. Two rows a level fill a three-storey bitmap twice.
+/// on the default ladder. This is what a bitmap of three storeys holds.
 pub const STEPS_MAX: u32 = 1 << 18;
 /// Most different limits a book can hold when they are listed.
 pub const LEVELS_MAX: u32 = 1 << 20;
@@ -57,26 +56,27 @@ pub struct Lot(pub u32);
 /// What a lot offers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct LotTerms {
-    /// The most a unit may cost, in micro-dollars per hour.
+    /// What a unit is worth to the bidder, in micro-dollars per hour: its limit; for units that hold a server, where
+    /// the bid has one, its running limit.
     pub limit: u64,
-    /// The same for units that hold a server, where that is more.
-    pub running_limit: Option<u64>,
+    /// The plain limit, where `limit` is a running limit above it: such units never raise the price beyond it.
+    pub plain_limit: Option<u64>,
     /// Place in the queue: smaller is older. No two lots of a book share one.
     pub age: u64,
     /// Units in all.
     pub units: u32,
-    /// Of these, units that are incumbent.
+    /// Of these, units that are incumbent: that won in the last clearing.
     pub held: u32,
 }
 
-/// How one lot's winnings changed.
+/// How one lot's winnings changed in a clearing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Change {
-    /// The lot; after a removal its former number.
+    /// The lot.
     pub lot: Lot,
-    /// Units it won before.
+    /// Units it held when the clearing began.
     pub before: u32,
-    /// Units it wins now.
+    /// Units it has won.
     pub after: u32,
 }
 
@@ -85,8 +85,10 @@ pub struct Change {
 pub enum Place {
     /// It keeps its place, as when a limit is lowered.
     Keep,
-    /// Its queued units take this new place, as when a limit is raised; its incumbents keep theirs.
+    /// Its queued units take this new place; its incumbents keep theirs.
     New(u64),
+    /// The rule: this new place for its queued units if the limit is raised, else it keeps its place.
+    NewIfRaised(u64),
 }
 
 /// One market's standing units, in the order in which they win.
@@ -97,28 +99,22 @@ pub struct Book {
     grid: Grid,
     lots: Lots,
     rows: Rows,
-    /// Everything up to here wins.
-    cut: Cut,
-    /// Whether the cut may stand where no winner is.
-    is_loose: bool,
     supply: u32,
     reserve: u64,
-    /// Rows below this are below the reserve.
-    reserve_row: u32,
+    /// The lowest level that is not below the reserve.
+    reserve_level: i32,
+    /// Units that are held.
     sold: u32,
     demand: u32,
-    /// Of the demand, units at or above the reserve.
-    eligible: u32,
     /// Largest age a lot of this book ever had, plus one.
     age_next: u64,
     /// Sum of the digests of all lots.
     digest: u64,
-    /// Limits, in micro-dollars, of winning lots that have a running limit, with how many lots have each.
+    /// Plain limits, in micro-dollars, of winning lots at a running limit, with how many lots have each.
     plain_limits: BTreeMap<u64, u32>,
-    delta: Vec<Change>,
-    /// Lots that may win another number of units than they hold.
-    pending: Vec<u32>,
-    confirmed: Vec<Change>,
+    published: Published,
+    /// What the last clearing changed.
+    changes: Vec<Change>,
 }
 
 impl Book {
@@ -132,29 +128,25 @@ impl Book {
             ladder,
             price_rule,
             lots: Lots::default(),
-            rows: Rows::new(2 * LEVELS_FIRST as usize),
+            rows: Rows::new(LEVELS_FIRST as usize),
             grid,
-            cut: Cut::TOP,
-            is_loose: false,
             supply: 0,
             reserve: reserve.micros(),
-            reserve_row: 0,
+            reserve_level: 0,
             sold: 0,
             demand: 0,
-            eligible: 0,
             age_next: 0,
             digest: 0,
             plain_limits: BTreeMap::new(),
-            delta: Vec::new(),
-            pending: Vec::new(),
-            confirmed: Vec::new(),
+            published: Published::default(),
+            changes: Vec::new(),
         };
-        book.reserve_row = 2 * book.grid.level_at_or_above(book.reserve);
+        book.reserve_level = book.grid.level_at_or_above(book.reserve) as i32;
         Ok(book)
     }
 
     /// A book that already holds these lots, supply and all, as after a restart: the lots get the numbers 0, 1, …
-    /// in the order given. [`Book::delta`] then lists what they win.
+    /// in the order given. The next [`Book::clear`] tells what has become of what they hold.
     ///
     /// # Errors
     /// As for [`Book::new`] and [`Book::insert`], and when two lots share an age.
@@ -170,10 +162,9 @@ impl Book {
         Ok(book)
     }
 
-    /// What the last operation changed: every lot that wins another number of units than before it, once.
-    #[inline]
-    pub fn delta(&self) -> &[Change] {
-        &self.delta
+    /// What the last clearing changed, as [`Book::clear`] returned it.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
     }
 
     /// Servers for sale.
@@ -186,7 +177,7 @@ impl Book {
         self.reserve
     }
 
-    /// Units that win.
+    /// Units that are held: after a clearing, units that win.
     pub const fn sold(&self) -> u32 {
         self.sold
     }
@@ -196,9 +187,9 @@ impl Book {
         self.demand
     }
 
-    /// Units that stand at or above the reserve.
-    pub const fn demand_at_reserve(&self) -> u32 {
-        self.eligible
+    /// Units that stand at or above the reserve. Looks at every occupied level.
+    pub fn demand_at_reserve(&self) -> u32 {
+        self.rows.units_from(self.reserve_level as u32)
     }
 
     /// Lots that stand.
@@ -224,19 +215,24 @@ impl Book {
     /// What a lot offers, if it stands.
     pub fn terms(&self, lot: Lot) -> Option<LotTerms> {
         let record = self.lots.find(lot.0)?;
-        let running = self.lots.running_level(lot.0, record);
         Some(LotTerms {
             limit: self.grid.limit(record.level()),
-            running_limit: record.has_running().then(|| self.grid.limit(running)),
+            plain_limit: self.lots.plain_limit(lot.0),
             age: record.age,
             units: u32::from(record.units),
             held: u32::from(record.held),
         })
     }
 
-    /// Units a lot wins; none if it does not stand.
+    /// The limit of a lot, in micro-dollars per hour, if it stands.
+    #[inline]
+    pub fn limit(&self, lot: Lot) -> Option<u64> {
+        self.lots.find(lot.0).map(|record| self.grid.limit(record.level()))
+    }
+
+    /// Units a lot won in the last clearing; none if it does not stand.
     pub fn won(&self, lot: Lot) -> u32 {
-        self.lots.find(lot.0).map_or(0, |record| self.won_by(&self.cut, lot.0, record))
+        self.lots.find(lot.0).map_or(0, |record| u32::from(record.held))
     }
 
     /// All lots that stand, by number.
@@ -250,13 +246,6 @@ impl Book {
             + self.lots.bytes()
             + self.rows.bytes()
             + self.grid.bytes()
-            + self.delta.capacity() * size_of::<Change>()
-            + self.confirmed.capacity() * size_of::<Change>()
-            + self.pending.capacity() * size_of::<u32>()
-    }
-
-    /// Units of one lot, in the order held, queued.
-    fn parts(record: Record) -> (u32, u32) {
-        (u32::from(record.held), record.queued())
+            + self.changes.capacity() * size_of::<Change>()
     }
 }

@@ -1,6 +1,8 @@
 //! The nodes that hold a row's entries in order of age: leaves of two cache lines, branches of four, and the arenas
 //! they live in.
 
+use super::rows::Entry;
+
 /// Entries of a leaf: with the header they fill 128 bytes.
 pub(super) const LEAF_ENTRIES: usize = 15;
 /// Children of a branch: with the header they fill 256 bytes.
@@ -62,9 +64,9 @@ impl Leaf {
 
     /// Age and lot at a place below `len`.
     #[inline]
-    pub(super) fn at(&self, place: usize) -> (u64, u32) {
+    pub(super) fn at(&self, place: usize) -> Entry {
         let entry = self.entries[place];
-        ((u64::from(self.prefix) << 32) | (entry >> 32), entry as u32)
+        Entry { age: (u64::from(self.prefix) << 32) | (entry >> 32), lot: entry as u32 }
     }
 
     /// How many words are smaller: four halvings, without a branch that could be mispredicted. Vacant places hold

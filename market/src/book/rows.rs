@@ -1,5 +1,4 @@
-//! The rows of a book: for each level one row of held units and, right below it, one row of queued units, each in
-//! order of age. The whole order of the auction is therefore "higher row, then older".
+//! The rows of a book: for each level one row of held units and one of queued units, each in order of age.
 //!
 //! A row with one entry holds it in place; up to fifteen share a leaf; more form a B+tree over leaves. No path here
 //! is longer than the height of that tree.
@@ -11,35 +10,30 @@ use super::nodes::{Arena, Branch, Leaf, prefix};
 /// Highest tree: with at least six children per branch on average this is beyond all lots a `u32` can number.
 const HEIGHT_MAX: usize = 16;
 
-/// What a row's root points at. Numbers stay below 2^30 ([`super::LOTS_MAX`]), which leaves two bits for the kind.
-#[derive(Clone, Copy)]
-enum Root {
-    Empty,
-    Single(u32),
-    Leaf(u32),
-    Branch(u32),
+/// What a row's root points at, in its two lowest bits; the rest is a number, below 2^30 ([`super::LOTS_MAX`]). An
+/// empty row's root is zero.
+const KIND: u32 = 3;
+const SINGLE: u32 = 1;
+const LEAF: u32 = 2;
+const BRANCH: u32 = 3;
+
+const fn root(kind: u32, number: u32) -> u32 {
+    (number << 2) | kind
 }
 
-impl Root {
-    #[inline]
-    const fn unpack(word: u32) -> Self {
-        match word & 3 {
-            1 => Self::Single(word >> 2),
-            2 => Self::Leaf(word >> 2),
-            3 => Self::Branch(word >> 2),
-            _ => Self::Empty,
-        }
-    }
+/// Units that hold a server and units that wait have rows of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(super) enum Class {
+    Queued = 0,
+    Held = 1,
+}
 
-    #[inline]
-    const fn pack(self) -> u32 {
-        match self {
-            Self::Empty => 0,
-            Self::Single(number) => (number << 2) | 1,
-            Self::Leaf(number) => (number << 2) | 2,
-            Self::Branch(number) => (number << 2) | 3,
-        }
-    }
+/// An entry: units of one class of one lot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) age: u64,
+    pub(super) lot: u32,
 }
 
 /// One row: its root and its units.
@@ -72,126 +66,197 @@ impl Path {
     }
 }
 
-/// All rows of a book.
+/// All rows of a book. Levels and rows of levels are small signed numbers, so that "none" can lie beyond either end.
 #[derive(Clone, Debug)]
 pub(super) struct Rows {
+    /// The queued and the held row of each level side by side, so that what moves between them stays in one line.
     rows: Vec<Row>,
-    occupied: Bitmap,
+    queued: Bitmap,
+    held: Bitmap,
+    /// The highest level with queued units; [`NO_QUEUED`] without any.
+    pub(super) best_queued: i32,
+    /// The lowest level with held units; [`NO_HELD`] without any.
+    pub(super) worst_held: i32,
     leaves: Arena<Leaf>,
     branches: Arena<Branch>,
 }
 
+/// Below every level.
+pub(super) const NO_QUEUED: i32 = -1;
+/// Above every level.
+pub(super) const NO_HELD: i32 = i32::MAX;
+
 impl Rows {
-    pub(super) fn new(rows: usize) -> Self {
+    pub(super) fn new(levels: usize) -> Self {
         Self {
-            rows: vec![Row::default(); rows],
-            occupied: Bitmap::new(rows),
+            rows: vec![Row::default(); 2 * levels],
+            queued: Bitmap::new(levels),
+            held: Bitmap::new(levels),
+            best_queued: NO_QUEUED,
+            worst_held: NO_HELD,
             leaves: Arena::default(),
             branches: Arena::default(),
         }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.rows.len()
+    #[inline]
+    pub(super) fn levels(&self) -> usize {
+        self.rows.len() / 2
     }
 
-    /// Makes room for rows below `rows`.
-    pub(super) fn reach(&mut self, rows: usize) {
-        if rows > self.rows.len() {
-            self.rows.resize(rows, Row::default());
-            self.occupied.reach(rows);
+    /// Makes room for levels below `levels`.
+    pub(super) fn reach(&mut self, levels: usize) {
+        if levels > self.levels() {
+            self.rows.resize(2 * levels, Row::default());
+            self.queued.reach(levels);
+            self.held.reach(levels);
         }
     }
 
     /// Bytes reserved.
     pub(super) fn bytes(&self) -> usize {
         self.rows.capacity() * size_of::<Row>()
-            + self.occupied.bytes()
+            + self.queued.bytes()
+            + self.held.bytes()
             + self.leaves.bytes()
             + self.branches.bytes()
     }
 
-    /// Units that stand in a row.
-    pub(super) fn units(&self, row: u32) -> u32 {
-        self.rows.get(row as usize).map_or(0, |row| row.units)
-    }
-
-    /// The lowest occupied row that is not below `row`.
-    #[inline]
-    pub(super) fn at_or_above(&self, row: u32) -> Option<u32> {
-        self.occupied.next(row)
-    }
-
-    /// The highest occupied row below `row`.
-    #[inline]
-    pub(super) fn under(&self, row: u32) -> Option<u32> {
-        self.occupied.previous(row)
-    }
-
-    pub(super) fn is_occupied(&self, row: u32) -> bool {
-        self.rows.get(row as usize).is_some_and(|row| row.root != 0)
+    /// Units that stand at a level and above it: one step per occupied level.
+    pub(super) fn units_from(&self, level: u32) -> u32 {
+        let sum = |map: &Bitmap, class: Class| {
+            let (mut units, mut from) = (0, level);
+            while let Some(level) = map.next(from) {
+                units += self.rows[(2 * level) as usize + class as usize].units;
+                from = level + 1;
+            }
+            units
+        };
+        sum(&self.held, Class::Held) + sum(&self.queued, Class::Queued)
     }
 
     /// Changes the units of an entry that stays.
     #[inline]
-    pub(super) fn adjust(&mut self, row: u32, less: u32, more: u32) {
-        let row = &mut self.rows[row as usize];
+    pub(super) fn adjust(&mut self, level: u32, class: Class, less: u32, more: u32) {
+        let row = &mut self.rows[(2 * level + class as u32) as usize];
         row.units = row.units - less + more;
     }
 
     /// Adds an entry; its age is new to the row.
     #[inline]
-    pub(super) fn insert(&mut self, row: u32, age: u64, lot: u32, units: u32, lots: &Lots) {
+    pub(super) fn insert(
+        &mut self,
+        level: u32,
+        class: Class,
+        Entry { age, lot }: Entry,
+        units: u32,
+        lots: &Lots,
+    ) {
+        let row = 2 * level + class as u32;
         let slot = &mut self.rows[row as usize];
         slot.units += units;
-        match Root::unpack(slot.root) {
-            Root::Empty => {
-                slot.root = Root::Single(lot).pack();
-                self.occupied.set(row);
+        if slot.root == 0 {
+            slot.root = root(SINGLE, lot);
+            match class {
+                Class::Held => {
+                    self.held.set(level);
+                    self.worst_held = self.worst_held.min(level as i32);
+                }
+                Class::Queued => {
+                    self.queued.set(level);
+                    self.best_queued = self.best_queued.max(level as i32);
+                }
             }
-            Root::Single(first) => {
-                let leaf = self.leaves.insert(Leaf::with(lots.record(first).age, first));
-                self.insert_in_leaf_root(row, leaf, age, lot);
-            }
-            Root::Leaf(leaf) => self.insert_in_leaf_root(row, leaf, age, lot),
-            Root::Branch(branch) => {
-                let root = self.insert_in_tree(branch, age, lot);
-                self.rows[row as usize].root = Root::Branch(root).pack();
-            }
+        } else if slot.root & KIND == LEAF {
+            let leaf = slot.root >> 2;
+            self.insert_in_leaf_root(row, leaf, age, lot);
+        } else if slot.root & KIND == BRANCH {
+            let branch = slot.root >> 2;
+            self.rows[row as usize].root = root(BRANCH, self.insert_in_tree(branch, age, lot));
+        } else {
+            let first = slot.root >> 2;
+            let leaf = self.leaves.insert(Leaf::with(lots.record(first).age, first));
+            self.insert_in_leaf_root(row, leaf, age, lot);
         }
     }
 
     /// Takes an entry out.
     #[inline]
-    pub(super) fn remove(&mut self, row: u32, age: u64, lot: u32, units: u32) {
+    pub(super) fn remove(&mut self, level: u32, class: Class, Entry { age, lot }: Entry, units: u32) {
+        let row = 2 * level + class as u32;
         let slot = &mut self.rows[row as usize];
         slot.units -= units;
-        match Root::unpack(slot.root) {
-            Root::Empty => debug_assert!(false, "row {row} is empty"),
-            Root::Single(_) => {
-                slot.root = 0;
-                self.occupied.clear(row);
+        if slot.root & KIND == SINGLE {
+            slot.root = 0;
+            self.vacate(level, class);
+        } else if slot.root & KIND == LEAF {
+            let leaf = slot.root >> 2;
+            let node = self.leaves.get_mut(leaf);
+            node.remove(age, lot);
+            if node.len() == 1 {
+                slot.root = root(SINGLE, node.at(0).lot);
+                self.leaves.free(leaf);
             }
-            Root::Leaf(leaf) => {
-                let node = self.leaves.get_mut(leaf);
-                node.remove(age, lot);
-                if node.len() == 1 {
-                    slot.root = Root::Single(node.at(0).1).pack();
-                    self.leaves.free(leaf);
+        } else {
+            let branch = slot.root >> 2;
+            self.rows[row as usize].root = self.remove_in_tree(branch, age, lot);
+        }
+    }
+
+    /// Notes that a row has become empty.
+    #[inline]
+    fn vacate(&mut self, level: u32, class: Class) {
+        match class {
+            Class::Held => {
+                self.held.clear(level);
+                if self.worst_held == level as i32 {
+                    self.worst_held = self.held.next(level).map_or(NO_HELD, |level| level as i32);
                 }
             }
-            Root::Branch(branch) => {
-                self.rows[row as usize].root = self.remove_in_tree(branch, age, lot).pack();
+            Class::Queued => {
+                self.queued.clear(level);
+                if self.best_queued == level as i32 {
+                    self.best_queued = self.queued.previous(level).map_or(NO_QUEUED, |level| level as i32);
+                }
             }
         }
     }
 
+    /// The youngest held entry of a level that has one: what loses first.
+    #[inline]
+    pub(super) fn youngest_held(&self, level: u32) -> u32 {
+        let found = self.rows[(2 * level + Class::Held as u32) as usize].root;
+        if found & KIND == SINGLE { found >> 2 } else { self.outer(found, false) }
+    }
+
+    /// The oldest queued entry of a level that has one: what wins next.
+    #[inline]
+    pub(super) fn oldest_queued(&self, level: u32) -> u32 {
+        let found = self.rows[(2 * level + Class::Queued as u32) as usize].root;
+        if found & KIND == SINGLE { found >> 2 } else { self.outer(found, true) }
+    }
+
+    /// The lot at one end of a row.
+    fn outer(&self, root: u32, oldest: bool) -> u32 {
+        let mut number = root >> 2;
+        if root & KIND == BRANCH {
+            for _ in 0..HEIGHT_MAX {
+                let branch = self.branches.get(number);
+                number = branch.kid(if oldest { 0 } else { branch.len() - 1 });
+                if branch.height == 1 {
+                    break;
+                }
+            }
+        }
+        let leaf = self.leaves.get(number);
+        leaf.at(if oldest { 0 } else { leaf.len() - 1 }).lot
+    }
+
     fn insert_in_leaf_root(&mut self, row: u32, leaf: u32, age: u64, lot: u32) {
-        let root = match self.insert_in_leaf(leaf, age, lot, true) {
-            None => Root::Leaf(leaf),
-            Some((key, younger)) => Root::Branch(self.branches.insert(Branch::pair(1, leaf, key, younger))),
+        self.rows[row as usize].root = match self.insert_in_leaf(leaf, age, lot, true) {
+            None => root(LEAF, leaf),
+            Some((key, younger)) => root(BRANCH, self.branches.insert(Branch::pair(1, leaf, key, younger))),
         };
-        self.rows[row as usize].root = root.pack();
     }
 
     /// Adds an entry to a leaf; where it has no room, also a new leaf to its right, with the age it begins at.
@@ -205,7 +270,7 @@ impl Rows {
             let is_youngest = node.count_below(age) == node.len();
             if !(is_youngest && is_last) {
                 let mut right = node.split();
-                let (key, _) = right.at(0);
+                let key = right.at(0).age;
                 if age < key {
                     node.insert(age, lot)
                 } else {
@@ -215,7 +280,7 @@ impl Rows {
             }
             // At the young end, where nearly all newcomers go, the full leaf stays full.
         } else if prefix(age) < node.prefix() {
-            let (key, _) = node.at(0);
+            let key = node.at(0).age;
             let right = std::mem::replace(node, Leaf::with(age, lot));
             return Some((key, self.leaves.insert(right)));
         }
@@ -264,22 +329,22 @@ impl Rows {
     }
 
     /// Takes an entry out of a tree and returns what the tree has become.
-    fn remove_in_tree(&mut self, root: u32, age: u64, lot: u32) -> Root {
+    fn remove_in_tree(&mut self, top: u32, age: u64, lot: u32) -> u32 {
         let mut path = Path::new();
-        let leaf = self.descend(root, age, &mut path, &mut true);
+        let leaf = self.descend(top, age, &mut path, &mut true);
         let node = self.leaves.get_mut(leaf);
         node.remove(age, lot);
         if !node.is_sparse() {
-            return Root::Branch(root);
+            return root(BRANCH, top);
         }
         let mut height = 0;
         while let Some((parent, place)) = path.pop() {
             if !self.mend(parent, place, height) {
-                return Root::Branch(root);
+                return root(BRANCH, top);
             }
             height += 1;
         }
-        self.lower(root)
+        self.lower(top)
     }
 
     /// Removes the child at `place` of `parent` if it is empty, or merges it with a neighbour if both are sparse.
@@ -332,103 +397,25 @@ impl Rows {
     }
 
     /// Takes away root branches with a single child. At most [`HEIGHT_MAX`] of them.
-    fn lower(&mut self, root: u32) -> Root {
-        let mut number = root;
+    fn lower(&mut self, top: u32) -> u32 {
+        let mut number = top;
         loop {
             let branch = self.branches.get(number);
             if branch.len() > 1 {
-                return Root::Branch(number);
+                return root(BRANCH, number);
             }
             let (kid, height) = (branch.kid(0), branch.height);
             self.branches.free(number);
             if height == 1 {
                 let leaf = self.leaves.get(kid);
                 if leaf.len() > 1 {
-                    return Root::Leaf(kid);
+                    return root(LEAF, kid);
                 }
-                let (_, lot) = leaf.at(0);
+                let lot = leaf.at(0).lot;
                 self.leaves.free(kid);
-                return Root::Single(lot);
+                return root(SINGLE, lot);
             }
             number = kid;
         }
-    }
-
-    /// The youngest entry of a row that is older than `bound`.
-    #[inline]
-    pub(super) fn last_below(&self, row: u32, bound: u64, lots: &Lots) -> Option<(u64, u32)> {
-        match Root::unpack(self.rows.get(row as usize)?.root) {
-            Root::Empty => None,
-            Root::Single(lot) => Some((lots.record(lot).age, lot)).filter(|&(age, _)| age < bound),
-            Root::Leaf(leaf) => self.last_in_leaf(leaf, bound),
-            Root::Branch(root) => {
-                let wanted = bound.checked_sub(1)?;
-                let (mut number, mut older) = (root, None);
-                loop {
-                    let branch = self.branches.get(number);
-                    let place = branch.place_of(wanted);
-                    if place > 0 {
-                        older = Some((branch.kid(place - 1), branch.height - 1));
-                    }
-                    number = branch.kid(place);
-                    if branch.height == 1 {
-                        break;
-                    }
-                }
-                self.last_in_leaf(number, bound).or_else(|| {
-                    let (number, height) = older?;
-                    self.last_in_leaf(self.outer_leaf(number, height, false), u64::MAX)
-                })
-            }
-        }
-    }
-
-    /// The oldest entry of a row whose age is at least `bound`.
-    #[inline]
-    pub(super) fn first_from(&self, row: u32, bound: u64, lots: &Lots) -> Option<(u64, u32)> {
-        match Root::unpack(self.rows.get(row as usize)?.root) {
-            Root::Empty => None,
-            Root::Single(lot) => Some((lots.record(lot).age, lot)).filter(|&(age, _)| age >= bound),
-            Root::Leaf(leaf) => self.first_in_leaf(leaf, bound),
-            Root::Branch(root) => {
-                let (mut number, mut younger) = (root, None);
-                loop {
-                    let branch = self.branches.get(number);
-                    let place = branch.place_of(bound);
-                    if place + 1 < branch.len() {
-                        younger = Some((branch.kid(place + 1), branch.height - 1));
-                    }
-                    number = branch.kid(place);
-                    if branch.height == 1 {
-                        break;
-                    }
-                }
-                self.first_in_leaf(number, bound).or_else(|| {
-                    let (number, height) = younger?;
-                    self.first_in_leaf(self.outer_leaf(number, height, true), 0)
-                })
-            }
-        }
-    }
-
-    fn last_in_leaf(&self, leaf: u32, bound: u64) -> Option<(u64, u32)> {
-        let leaf = self.leaves.get(leaf);
-        Some(leaf.at(leaf.count_below(bound).checked_sub(1)?))
-    }
-
-    fn first_in_leaf(&self, leaf: u32, bound: u64) -> Option<(u64, u32)> {
-        let leaf = self.leaves.get(leaf);
-        let place = leaf.count_below(bound);
-        (place < leaf.len()).then(|| leaf.at(place))
-    }
-
-    /// The oldest or youngest leaf below a node.
-    fn outer_leaf(&self, number: u32, height: u32, oldest: bool) -> u32 {
-        let mut number = number;
-        for _ in 0..height {
-            let branch = self.branches.get(number);
-            number = branch.kid(if oldest { 0 } else { branch.len() - 1 });
-        }
-        number
     }
 }

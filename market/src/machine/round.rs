@@ -69,7 +69,7 @@ impl Market {
         for place in 0..self.dirty.len() {
             if let Some(record) = self.markets.get_mut(usize::from(self.dirty[place])) {
                 // When the round is decided this was done already, and does nothing.
-                record.book.confirm();
+                record.book.clear();
                 record.departures.clear();
             }
         }
@@ -134,17 +134,12 @@ impl Market {
         if before <= record.supply {
             return Vec::new();
         }
-        let (bids, supply) = (&self.bids, record.supply);
+        let bids = &self.bids;
         let mut kept = Vec::new();
-        // Both numbers were a supply before, which the book then took.
-        if record.book.set_supply(before).is_ok() {
-            for change in record.book.delta() {
-                let holder = bids.get(record.holder(change.lot));
-                kept.extend(holder.map(|bid| (bid.number, change.after.saturating_sub(change.before))));
-            }
-            if record.book.set_supply(supply).is_err() {
-                self.broke("I2", "a supply that stood cannot be set again");
-            }
+        // It was a supply before, which the book then took.
+        for change in record.book.with_supply(before).unwrap_or_default() {
+            let holder = bids.get(record.holder(change.lot));
+            kept.extend(holder.map(|bid| (bid.number, change.after.saturating_sub(change.before))));
         }
         kept.sort_unstable();
         kept.dedup_by(|next, first| {
@@ -161,7 +156,7 @@ impl Market {
         let Some(record) = self.markets.get_mut(usize::from(market)) else { return };
         let mut changes = std::mem::take(&mut self.scratch.changes);
         changes.clear();
-        changes.extend_from_slice(record.book.confirm());
+        changes.extend_from_slice(record.book.clear());
         for &Change { lot, before, after } in &changes {
             let place = record.holder(lot);
             let Some((bid, terms)) = self.bids.get(place).zip(record.book.terms(lot)) else { continue };

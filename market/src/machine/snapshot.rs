@@ -284,7 +284,7 @@ impl Market {
             let lots_saved: Vec<LotTerms> = saved
                 .lots
                 .iter()
-                .map(|&(age, units, held)| LotTerms { limit, running_limit: None, age, units, held })
+                .map(|&(age, units, held)| LotTerms { limit, plain_limit: None, age, units, held })
                 .collect();
             let leases_saved = self.load_bid(saved, names, &mut shared, &lots_saved)?;
             let place = leases_saved.0;
@@ -401,18 +401,15 @@ impl Market {
         Ok(())
     }
 
-    /// Seals what the last round left, and notes where something happened since.
+    /// Seals every market, and has the next round look at all of them: whether something happened since the last
+    /// one is not part of the state, and a round that changes nothing is none.
     fn settle(&mut self) {
         self.sealed = Sum::default();
         for number in 0..self.markets.len() {
             let record = &mut self.markets[number];
             record.sealed = record.digest();
             self.sealed.add(record.sealed);
-            let book = &record.book;
-            let is_settled = book.lots().all(|(lot, terms)| book.won(lot) == terms.held);
-            if !is_settled || record.told != Some(record.figures()) || !record.departures.is_empty() {
-                self.soil(number as MarketNumber);
-            }
+            self.soil(number as MarketNumber);
         }
     }
 }

@@ -53,7 +53,7 @@ impl Market {
     fn join_queue(&mut self, place: u32, market: MarketNumber, limit: u64, units: u32, held: u32) {
         let age = self.next.age;
         self.next.age += 1;
-        let terms = LotTerms { limit, running_limit: None, age, units, held };
+        let terms = LotTerms { limit, plain_limit: None, age, units, held };
         if let Some(lot) = self.work(market, |book| book.insert(terms)) {
             self.add_lot(place, market, lot);
         }

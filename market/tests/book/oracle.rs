@@ -9,18 +9,13 @@ use proto::market::PriceRule;
 /// One lot, as the rules see it.
 #[derive(Clone, Copy, Debug)]
 pub struct Offer {
+    /// What a unit counts for.
     pub limit: u64,
-    pub running_limit: Option<u64>,
+    /// The plain limit, where `limit` is a running limit.
+    pub plain_limit: Option<u64>,
     pub age: u64,
     pub units: u32,
     pub held: u32,
-}
-
-impl Offer {
-    /// What a unit counts for: held units by the running limit.
-    fn effective(&self, is_held: bool) -> u64 {
-        if is_held { self.running_limit.unwrap_or(self.limit) } else { self.limit }
-    }
 }
 
 /// What a clearing comes to.
@@ -40,7 +35,7 @@ pub fn clear(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, rule: Pri
     for (&lot, offer) in offers {
         for unit in 0..offer.units {
             let is_held = unit < offer.held;
-            units.push((Reverse(offer.effective(is_held)), !is_held, offer.age, lot));
+            units.push((Reverse(offer.limit), !is_held, offer.age, lot));
         }
     }
     units.sort_unstable();
@@ -54,7 +49,7 @@ pub fn clear(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, rule: Pri
             outcome.sold += 1;
             outcome.surplus += u128::from(limit - reserve);
             lowest_accepted = lowest_accepted.min(limit);
-            lowest_plain = lowest_plain.min(offers[&lot].limit);
+            lowest_plain = lowest_plain.min(offers[&lot].plain_limit.unwrap_or(limit));
         } else {
             highest_rejected = highest_rejected.max(limit);
         }
@@ -74,7 +69,7 @@ pub fn clear(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, rule: Pri
 
 /// Whether a youngest bid for one unit at `limit` would win.
 pub fn would_win(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, limit: u64) -> bool {
-    let newcomer = Offer { limit, running_limit: None, age: u64::MAX, units: 1, held: 0 };
+    let newcomer = Offer { limit, plain_limit: None, age: u64::MAX, units: 1, held: 0 };
     let mut offers = offers.clone();
     offers.insert(u32::MAX, newcomer);
     clear(&offers, supply, reserve, PriceRule::default()).won.contains_key(&u32::MAX)

@@ -53,10 +53,9 @@ fn check(bids: u32, rungs: u32, events: usize) {
         naive.change(event);
         naive.clear();
         let expected = naive.price;
-        ours.operate(event, &mut |_| ());
-        let price = ours.book.price();
-        ours.book.confirm();
-        assert_eq!(price, Some(expected), "price after event {number} of {event:?}");
+        ours.operate(event);
+        ours.book.clear();
+        assert_eq!(ours.book.price(), Some(expected), "price after event {number} of {event:?}");
         assert!(number % 64 != 0 || same_winners(&ours, &naive), "winners after event {number}");
     }
     assert!(same_winners(&ours, &naive), "winners at the end");
@@ -81,6 +80,13 @@ fn naive_nanoseconds(stream: &Stream, events: usize) -> f64 {
 }
 
 fn main() {
+    if let Some(bids) = std::env::var("PROFILE").ok().and_then(|text| text.parse().ok()) {
+        let events = std::env::var("EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(EVENTS);
+        let mix = stream(1, bids, RUNGS, events);
+        let book = measure(events, || Ours::new(&mix), |ours| ours.run(&mix.events));
+        println!("{bids} {book:.1}");
+        return;
+    }
     let events = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(EVENTS);
     check(1_000, RUNGS, 20_000);
     check(1_000, RUNGS_COARSE, 20_000);

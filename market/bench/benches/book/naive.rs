@@ -24,16 +24,16 @@ struct Group {
 }
 
 #[derive(Default)]
-pub struct Naive {
+pub(crate) struct Naive {
     /// A bid's groups; more than one where it was raised while it held a part.
     bids: BTreeMap<u32, Vec<Group>>,
     supply: u32,
     age: u64,
-    pub price: u64,
+    pub(crate) price: u64,
 }
 
 impl Naive {
-    pub fn new(stream: &Stream) -> Self {
+    pub(crate) fn new(stream: &Stream) -> Self {
         let mut naive = Self::default();
         for &event in &stream.standing {
             naive.change(event);
@@ -43,7 +43,7 @@ impl Naive {
         naive
     }
 
-    pub fn change(&mut self, event: Event) {
+    pub(crate) fn change(&mut self, event: Event) {
         match event {
             Event::Add { bid, rung, units } => {
                 self.bids.insert(bid, vec![Group { rung, age: self.age, units, held: 0 }]);
@@ -58,8 +58,7 @@ impl Naive {
                     let raised = rung > group.rung;
                     let mut kept = Group { rung, ..group };
                     if raised && group.held < group.units {
-                        let queued =
-                            Group { rung, age: self.age, units: group.units - group.held, held: 0 };
+                        let queued = Group { rung, age: self.age, units: group.units - group.held, held: 0 };
                         self.age += 1;
                         groups.push(queued);
                         kept.units = group.held;
@@ -74,11 +73,12 @@ impl Naive {
     }
 
     /// Clears, makes winners incumbent, and returns each bid that wins another number of units, with that number.
-    pub fn clear(&mut self) -> Vec<(u32, u32)> {
+    pub(crate) fn clear(&mut self) -> Vec<(u32, u32)> {
         let mut parts = Vec::new();
         for (&bid, groups) in &self.bids {
             for group in groups {
-                let part = Part { rung: group.rung, is_queued: false, age: group.age, bid, units: group.held };
+                let part =
+                    Part { rung: group.rung, is_queued: false, age: group.age, bid, units: group.held };
                 parts.push(part);
                 parts.push(Part { is_queued: true, units: group.units - group.held, ..part });
             }
@@ -111,11 +111,11 @@ impl Naive {
     }
 
     /// Units a bid holds after the last clearing.
-    pub fn won(&self, bid: u32) -> u32 {
+    pub(crate) fn won(&self, bid: u32) -> u32 {
         self.bids.get(&bid).map_or(0, |groups| groups.iter().map(|group| group.held).sum())
     }
 
-    pub fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
         self.bids.keys().copied()
     }
 }

@@ -14,8 +14,8 @@ const RUNG: u64 = 1_000;
 /// Set in a bid's entry when the bid has further lots.
 const MORE: u32 = 1 << 31;
 
-pub struct Ours {
-    pub book: Book,
+pub(crate) struct Ours {
+    pub(crate) book: Book,
     /// Lot of each bid.
     lots: Vec<u32>,
     /// Further lots of the few bids that were raised while they held a part of their units.
@@ -23,26 +23,26 @@ pub struct Ours {
 }
 
 impl Ours {
-    pub fn new(stream: &Stream) -> Self {
+    pub(crate) fn new(stream: &Stream) -> Self {
         let reserve = Price::from_micros(RUNG).expect("a price");
         let book = Book::new(Ladder::default(), reserve, PriceRule::LowestAccepted).expect("a ladder");
         let mut ours = Self { book, lots: Vec::new(), more: BTreeMap::new() };
         for &event in &stream.standing {
-            ours.operate(event, &mut |_| ());
+            ours.operate(event);
         }
-        ours.operate(Event::Supply { supply: stream.supply }, &mut |_| ());
-        ours.book.confirm();
+        ours.operate(Event::Supply { supply: stream.supply });
+        ours.book.clear();
         ours
     }
 
-    /// One event; `look` sees the book after each operation it takes.
+    /// One event, as the book takes it.
     #[inline]
-    pub fn operate(&mut self, event: Event, look: &mut impl FnMut(&Book)) {
+    pub(crate) fn operate(&mut self, event: Event) {
         match event {
             Event::Add { bid, rung, units } => {
                 let age = self.book.age_next();
                 let terms =
-                    LotTerms { limit: u64::from(rung) * RUNG, running_limit: None, age, units, held: 0 };
+                    LotTerms { limit: u64::from(rung) * RUNG, plain_limit: None, age, units, held: 0 };
                 let lot = self.book.insert(terms).expect("a newcomer").0;
                 if bid as usize == self.lots.len() {
                     self.lots.push(lot);
@@ -54,70 +54,60 @@ impl Ours {
                 let lot = self.lots[bid as usize];
                 self.book.remove(Lot(lot & !MORE)).expect("a standing bid");
                 if lot & MORE != 0 {
-                    look(&self.book);
-                    self.cancel_more(bid, look);
-                    return;
+                    self.cancel_more(bid);
                 }
             }
             Event::Reprice { bid, rung } => {
                 let lot = self.lots[bid as usize];
                 self.reprice(bid, Lot(lot & !MORE), rung);
                 if lot & MORE != 0 {
-                    look(&self.book);
-                    self.reprice_more(bid, rung, look);
-                    return;
+                    self.reprice_more(bid, rung);
                 }
             }
             Event::Supply { supply } => self.book.set_supply(supply).expect("a supply"),
         }
-        look(&self.book);
     }
 
     /// Raising takes a new place, lowering keeps the old one.
     #[inline]
     fn reprice(&mut self, bid: u32, lot: Lot, rung: u32) {
-        let limit = u64::from(rung) * RUNG;
-        let raised = limit > self.book.limit(lot).expect("a standing bid");
-        let place = if raised { Place::New(self.book.age_next()) } else { Place::Keep };
-        if let Some(rest) = self.book.relimit(lot, limit, None, place).expect("a standing bid") {
+        let place = Place::NewIfRaised(self.book.age_next());
+        let rest = self.book.relimit(lot, u64::from(rung) * RUNG, None, place).expect("a standing bid");
+        if let Some(rest) = rest {
             self.lots[bid as usize] |= MORE;
             self.more.entry(bid).or_default().push(rest);
         }
     }
 
     #[cold]
-    fn cancel_more(&mut self, bid: u32, look: &mut impl FnMut(&Book)) {
+    fn cancel_more(&mut self, bid: u32) {
         for lot in self.more.remove(&bid).unwrap_or_default() {
             self.book.remove(lot).expect("a standing lot");
-            look(&self.book);
         }
     }
 
     #[cold]
-    fn reprice_more(&mut self, bid: u32, rung: u32, look: &mut impl FnMut(&Book)) {
+    fn reprice_more(&mut self, bid: u32, rung: u32) {
         for lot in self.more.get(&bid).cloned().unwrap_or_default() {
             self.reprice(bid, lot, rung);
-            look(&self.book);
         }
     }
 
     /// Units a bid wins.
-    pub fn won(&self, bid: u32) -> u32 {
+    pub(crate) fn won(&self, bid: u32) -> u32 {
         let more = self.more.get(&bid).into_iter().flatten();
         self.book.won(Lot(self.lots[bid as usize] & !MORE)) + more.map(|&lot| self.book.won(lot)).sum::<u32>()
     }
 
-    /// All events, each with its price, delta and confirmation; returns a sum that depends on all of them.
-    pub fn run(&mut self, events: &[Event]) -> u64 {
+    /// All events, each followed by a clearing; returns a sum that depends on every price and every change.
+    pub(crate) fn run(&mut self, events: &[Event]) -> u64 {
         let mut sum = 0_u64;
         for &event in events {
-            self.operate(event, &mut |book| {
-                for change in book.delta() {
-                    sum = sum.wrapping_mul(3).wrapping_add(u64::from(change.after ^ change.lot.0));
-                }
-                sum = sum.wrapping_add(book.price().unwrap_or(0));
-            });
-            self.book.confirm();
+            self.operate(event);
+            for change in self.book.clear() {
+                sum = sum.wrapping_mul(3).wrapping_add(u64::from(change.after ^ change.lot.0));
+            }
+            sum = sum.wrapping_add(self.book.price().unwrap_or(0));
         }
         sum
     }

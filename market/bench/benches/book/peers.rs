@@ -2,9 +2,9 @@
 //! keep the book; they compute no clearing price and no winners.
 
 use matchcore::{
-    AmendCmd, AmendPatch, CancelCmd, Command, CommandKind, CommandMeta, CommandOutcome, LimitOrder, LimitOrderPatch, NewOrder,
-    OrderFlags, OrderId, OrderKind, Price, Quantity, QuantityPolicy, SequenceNumber, Side, SubmitCmd, TimeInForce,
-    Timestamp,
+    AmendCmd, AmendPatch, CancelCmd, Command, CommandKind, CommandMeta, CommandOutcome, LimitOrder,
+    LimitOrderPatch, NewOrder, OrderFlags, OrderId, OrderKind, Price, Quantity, QuantityPolicy,
+    SequenceNumber, Side, SubmitCmd, TimeInForce, Timestamp,
 };
 use obcore::{Instruction, Msg, OrderInterface};
 
@@ -54,13 +54,13 @@ impl OrderInterface for Order {
 
 /// obcore by its cheapest path: instructions applied without evaluating them first. It has no amendment: a re-price is
 /// a deletion and an insertion.
-pub struct Obcore {
+pub(crate) struct Obcore {
     book: obcore::OrderBook<Order>,
     units: Vec<u64>,
 }
 
 impl Obcore {
-    pub fn new(stream: &Stream) -> Self {
+    pub(crate) fn new(stream: &Stream) -> Self {
         let mut peer = Self { book: obcore::OrderBook::default(), units: Vec::new() };
         peer.run(&stream.standing);
         peer
@@ -71,7 +71,7 @@ impl Obcore {
         self.book.apply(Instruction::Insert(order, quantity));
     }
 
-    pub fn run(&mut self, events: &[Event]) -> u64 {
+    pub(crate) fn run(&mut self, events: &[Event]) -> u64 {
         for &event in events {
             match event {
                 Event::Add { bid, rung, units } => {
@@ -98,14 +98,14 @@ impl Obcore {
 }
 
 /// matchcore by its commands. An order's id is the sequence number of its submission.
-pub struct Matchcore {
+pub(crate) struct Matchcore {
     book: matchcore::OrderBook,
     ids: Vec<u64>,
     sequence: u64,
 }
 
 impl Matchcore {
-    pub fn new(stream: &Stream) -> Self {
+    pub(crate) fn new(stream: &Stream) -> Self {
         let mut peer = Self { book: matchcore::OrderBook::new("bench"), ids: Vec::new(), sequence: 0 };
         peer.run(&stream.standing);
         peer
@@ -120,7 +120,7 @@ impl Matchcore {
         matches!(self.book.execute(&Command { meta, kind }), CommandOutcome::Rejected(_))
     }
 
-    pub fn run(&mut self, events: &[Event]) -> u64 {
+    pub(crate) fn run(&mut self, events: &[Event]) -> u64 {
         let mut rejected = 0;
         for &event in events {
             let kind = match event {

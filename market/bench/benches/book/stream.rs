@@ -3,7 +3,7 @@
 
 /// One event. Bids are named by dense numbers that are used again, the last freed first, as a slab does.
 #[derive(Clone, Copy, Debug)]
-pub enum Event {
+pub(crate) enum Event {
     Add { bid: u32, rung: u32, units: u32 },
     Cancel { bid: u32 },
     Reprice { bid: u32, rung: u32 },
@@ -11,17 +11,17 @@ pub enum Event {
 }
 
 /// The standing bids and what then happens to them.
-pub struct Stream {
-    pub standing: Vec<Event>,
-    pub supply: u32,
-    pub events: Vec<Event>,
+pub(crate) struct Stream {
+    pub(crate) standing: Vec<Event>,
+    pub(crate) supply: u32,
+    pub(crate) events: Vec<Event>,
 }
 
 /// A small generator of numbers, the same everywhere (xorshift64*).
-pub struct Numbers(pub u64);
+struct Numbers(u64);
 
 impl Numbers {
-    pub fn below(&mut self, end: u32) -> u32 {
+    fn below(&mut self, end: u32) -> u32 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
@@ -34,7 +34,7 @@ impl Numbers {
 const SUPPLY_STEP: u32 = 32;
 
 /// A stream on `rungs` rungs, from rung 1 on, drawn evenly.
-pub fn stream(seed: u64, bids: u32, rungs: u32, events: usize) -> Stream {
+pub(crate) fn stream(seed: u64, bids: u32, rungs: u32, events: usize) -> Stream {
     let mut numbers = Numbers(seed);
     let mut standing: Vec<u32> = (0..bids).collect();
     let mut free: Vec<u32> = Vec::new();
@@ -71,7 +71,8 @@ pub fn stream(seed: u64, bids: u32, rungs: u32, events: usize) -> Stream {
             _ => {
                 // A walk that stays near half of the demand.
                 let step = 1 + numbers.below(SUPPLY_STEP);
-                let up = if supply.abs_diff(half) > half / 10 { supply < half } else { numbers.below(2) == 0 };
+                let up =
+                    if supply.abs_diff(half) > half / 10 { supply < half } else { numbers.below(2) == 0 };
                 supply = if up { supply + step } else { supply.saturating_sub(step) };
                 Event::Supply { supply }
             }

@@ -1,0 +1,225 @@
+//! What a command costs the market as a whole, beside its book alone on the same events in the same run.
+//!
+//! `cargo bench -p market-bench --bench step`. Thread CPU time, best of several; figures are nanoseconds per command:
+//! checking who may and what is right, looking the bid up by its hashed name, the book, the events as they are
+//! journaled, leases and notices, public figures, the state hash. Once with a round at every command, and once with
+//! turns of 64 commands. Commands are decoded beforehand, as they are on another thread.
+
+// A measuring program: it may panic, print, and reckon in floating point.
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
+
+#[allow(dead_code)]
+#[path = "../book/ours.rs"]
+mod ours;
+#[path = "../book/stream.rs"]
+mod stream;
+
+use std::hint::black_box;
+
+use market::Market;
+use ours::Ours;
+use proto::machine::{Received, Role, Sender};
+use proto::market::{
+    AmendBid, BidOption, CancelBid, DefineMarket, Ladder, MarketCommand, MarketEvent, MarketSettings, PlaceBid,
+    SupplyOffered, Terms,
+};
+use proto::{CommandId, Machine, Price, Timestamp};
+use stream::{Event, Stream, stream};
+
+const SIZES: [u32; 3] = [1_000, 100_000, 1_000_000];
+const RUNGS: u32 = 8_192;
+const EVENTS: usize = 300_000;
+const RUNS: usize = 3;
+/// Commands of the larger turns.
+const TURN: usize = 64;
+/// Tenants that the bids belong to.
+const TENANTS: u32 = 997;
+/// Time between two turns of one command, in microseconds: 2,000 commands a second.
+const PACE_MICROSECONDS: i64 = 500;
+
+/// CPU time of this thread, in nanoseconds.
+fn cpu_nanoseconds() -> i64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec * 1_000_000_000 + time.tv_nsec
+}
+
+/// Makes commands of events. A bid's name is its number and how often the number was used.
+struct Writer {
+    ids: u64,
+    /// By number: uses, version, units.
+    bids: Vec<(u32, u32, u32)>,
+    generation: u64,
+}
+
+impl Writer {
+    fn id(&mut self) -> CommandId {
+        self.ids += 1;
+        format!("c{}", self.ids).parse().unwrap()
+    }
+
+    fn command(&mut self, event: Event) -> Received<MarketCommand> {
+        let gateway = Sender { role: Role::Gateway, principal: "web".parse().unwrap() };
+        let operator = Sender { role: Role::Operator, principal: "ops".parse().unwrap() };
+        let option = |rung: u32| BidOption {
+            market: "dfw/gp.large".parse().unwrap(),
+            limit: Price::from_micros(u64::from(rung) * 1_000).unwrap(),
+            running_limit: None,
+        };
+        let tenant = |bid: u32| format!("t{}", bid % TENANTS).parse().unwrap();
+        match event {
+            Event::Add { bid, rung, units } => {
+                if self.bids.len() <= bid as usize {
+                    self.bids.resize(bid as usize + 1, (0, 0, 0));
+                }
+                let uses = self.bids[bid as usize].0 + 1;
+                self.bids[bid as usize] = (uses, 1, units);
+                let command = PlaceBid {
+                    id: format!("b{bid}-{uses}").parse().unwrap(),
+                    tenant: tenant(bid),
+                    cluster: "c".parse().unwrap(),
+                    pool: "p".parse().unwrap(),
+                    quantity: units,
+                    min_quantity: 1,
+                    options: vec![option(rung)],
+                    expires_at: None,
+                    key: Default::default(),
+                };
+                Received::new(gateway, MarketCommand::PlaceBid(command.into()))
+            }
+            Event::Reprice { bid, rung } => {
+                let id = self.id();
+                let (uses, version, units) = self.bids[bid as usize];
+                self.bids[bid as usize].1 += 1;
+                let terms =
+                    Terms { quantity: units, min_quantity: 1, options: vec![option(rung)], expires_at: None };
+                let command = AmendBid {
+                    id,
+                    tenant: tenant(bid),
+                    bid: format!("b{bid}-{uses}").parse().unwrap(),
+                    version,
+                    terms,
+                    give_up: Vec::new(),
+                    key: Default::default(),
+                };
+                Received::new(gateway, MarketCommand::AmendBid(command.into()))
+            }
+            Event::Cancel { bid } => {
+                let id = self.id();
+                let bid_id = format!("b{bid}-{}", self.bids[bid as usize].0).parse().unwrap();
+                let command = CancelBid { id, tenant: tenant(bid), bid: bid_id, key: Default::default() };
+                Received::new(gateway, MarketCommand::CancelBid(command))
+            }
+            Event::Supply { supply } => {
+                self.generation += 1;
+                let command = SupplyOffered {
+                    id: self.id(),
+                    source: "h1".parse().unwrap(),
+                    generation: self.generation,
+                    market: "dfw/gp.large".parse().unwrap(),
+                    units: supply,
+                    cause: Default::default(),
+                    gone_at: None,
+                    lost: Vec::new(),
+                };
+                Received::new(operator, MarketCommand::SupplyOffered(command))
+            }
+        }
+    }
+
+    fn open(&mut self) -> Received<MarketCommand> {
+        let operator = Sender { role: Role::Operator, principal: "ops".parse().unwrap() };
+        let settings = MarketSettings {
+            reserve: Price::from_micros(1_000).unwrap(),
+            ladder: Ladder::default(),
+            notice_seconds: 360,
+            withdraw_until_seconds: None,
+        };
+        let command = DefineMarket { id: self.id(), market: "dfw/gp.large".parse().unwrap(), settings };
+        Received::new(operator, MarketCommand::DefineMarket(command))
+    }
+}
+
+/// A market with its standing bids, and the commands to come.
+fn prepare(stream: &Stream) -> (Market, Vec<Received<MarketCommand>>) {
+    let mut writer = Writer { ids: 0, bids: Vec::new(), generation: 0 };
+    let mut market = Market::new(&"main".parse().unwrap());
+    let mut events = Vec::new();
+    let start = Timestamp::from_micros(0);
+    let opening = writer.open();
+    market.step(start, &opening, &mut events);
+    // One round for all: the operator's rules make it wait, and the first command after it does not.
+    for &event in &stream.standing {
+        let received = writer.command(event);
+        market.step(start, &received, &mut events);
+        events.clear();
+    }
+    let received = writer.command(Event::Supply { supply: stream.supply });
+    market.step(start, &received, &mut events);
+    wake(&mut market, start, &mut events);
+    let commands = stream.events.iter().map(|&event| writer.command(event)).collect();
+    (market, commands)
+}
+
+#[inline]
+fn wake(market: &mut Market, now: Timestamp, events: &mut Vec<MarketEvent>) {
+    while market.wake_at().is_some_and(|due| due <= now) {
+        market.wake(now, events);
+    }
+}
+
+/// All commands in turns of so many; returns the number of events and a sum that depends on every hash.
+fn run(market: &mut Market, commands: &[Received<MarketCommand>], turn: usize) -> (u64, u64) {
+    let mut events = Vec::with_capacity(1_024);
+    let (mut sum, mut count) = (0_u64, 0_u64);
+    for (number, batch) in commands.chunks(turn).enumerate() {
+        let now = Timestamp::from_micros((number as i64 + 1) * PACE_MICROSECONDS);
+        if turn > 1 {
+            sum = batch.iter().fold(sum, |sum, received| sum ^ market.touch(received));
+        }
+        wake(market, now, &mut events);
+        for received in batch {
+            market.step(now, received, &mut events);
+        }
+        wake(market, now, &mut events);
+        sum = sum.wrapping_mul(3).wrapping_add(market.hash().0 as u64);
+        count += events.len() as u64;
+        events.clear();
+    }
+    (count, sum)
+}
+
+fn main() {
+    let events = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(EVENTS);
+    println!(
+        "{:>9} {:>8} {:>9} {:>7} {:>8} {:>9} {:>7} {:>8}",
+        "bids", "book", "step", "ratio", "ev/cmd", "of 64", "ratio", "ev/cmd"
+    );
+    for bids in SIZES {
+        let mix = stream(1, bids, RUNGS, events);
+        let mut book = f64::INFINITY;
+        let mut steps = [(f64::INFINITY, 0.0); 2];
+        let (market, commands) = prepare(&mix);
+        for _ in 0..RUNS {
+            let mut ours = Ours::new(&mix);
+            let begun = cpu_nanoseconds();
+            black_box(ours.run(&mix.events));
+            book = book.min((cpu_nanoseconds() - begun) as f64 / events as f64);
+            for (place, turn) in [1, TURN].into_iter().enumerate() {
+                let mut market = market.clone();
+                let begun = cpu_nanoseconds();
+                let (count, sum) = run(&mut market, &commands, turn);
+                let taken = (cpu_nanoseconds() - begun) as f64 / events as f64;
+                black_box(sum);
+                steps[place].0 = steps[place].0.min(taken);
+                steps[place].1 = count as f64 / events as f64;
+                market.check_turn().expect("a sound market");
+            }
+        }
+        let [(single, single_events), (many, many_events)] = steps;
+        println!(
+            "{bids:>9} {book:>8.1} {single:>9.1} {:>7.2} {single_events:>8.2} {many:>9.1} {:>7.2} {many_events:>8.2}",
+            single / book,
+            many / book,
+        );
+    }
+}
