@@ -23,7 +23,7 @@ const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// How long a stopping runner waits for what is in flight before it goes without its closing row.
 const CLOSING_WAIT: Duration = Duration::from_secs(5);
 /// How long the follower may take to write old answers to the index when they are too many.
-const INDEX_WAIT: Duration = Duration::from_secs(60);
+const INDEX_WAIT: Duration = Duration::from_mins(1);
 
 /// What the step stage hands on.
 pub(super) type Stepped<M> = Turned<<M as proto::Machine>::Command, <M as proto::Machine>::Event>;

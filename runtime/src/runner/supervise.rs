@@ -20,7 +20,7 @@ const RELOAD_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between reloads.
 const RELOAD_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A clock that stepped has this long to step back before it is believed.
-const CLOCK_PAUSE: Duration = Duration::from_secs(60);
+const CLOCK_PAUSE: Duration = Duration::from_mins(1);
 
 /// Why a runner could not be made.
 #[derive(Debug, thiserror::Error)]

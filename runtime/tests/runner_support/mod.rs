@@ -226,11 +226,11 @@ impl World {
         head.map_or(0, |head| head.seq)
     }
 
-    /// The value of a metric, summed over its labels.
-    pub fn metric(&self, name: &str) -> f64 {
+    /// The value of a metric that counts, summed over its labels.
+    pub fn metric(&self, name: &str) -> u64 {
         let text = self.meter.text().unwrap();
         let lines = text.lines().filter(|line| line.split(['{', ' ']).next() == Some(name));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
     }
 }
 
