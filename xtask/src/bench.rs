@@ -25,6 +25,12 @@ const BENCHES: &[Bench] = &[
         runs: &[&[]],
     },
     Bench {
+        name: "step",
+        measures: "a command decided by the market, beside its book alone, in thread CPU time",
+        cargo: &["bench", "--quiet", "--package", "market-bench", "--bench", "step"],
+        runs: &[&[]],
+    },
+    Bench {
         name: "journal",
         measures: "rows made durable, beside plain synced writes of the same bytes",
         cargo: &["bench", "--quiet", "--package", "journal", "--bench", "append"],
