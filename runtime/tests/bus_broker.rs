@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use nats_support::{TestServer, until};
-use runtime::bus::{BrokerOptions, Bus, BusError, Delivery, Durability, ReadEnd, Reader, StreamSpec};
+use runtime::bus::{
+    BrokerOptions, Bus, BusError, Delivery, Durability, ReadEnd, Reader, RequestError, StreamSpec,
+};
 
 /// Longest wait for a message that must come.
 const WAIT: Duration = Duration::from_secs(30);
@@ -224,6 +226,42 @@ async fn dropped_announcements_are_counted() {
         }
     }
     until("a slow consumer is counted", || bus.counts().slow_consumers > 0).await;
+}
+
+/// An answer with a part missing, out of place, or without its marks is no answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broken_answer_is_not_taken_for_one() {
+    use futures::StreamExt;
+    if !nats_support::is_available() {
+        return;
+    }
+    let server = TestServer::start().await;
+    let bus = server.bus().await;
+    let liar = async_nats::connect(server.server.url()).await.unwrap();
+    let mut questions = liar.subscribe("q.*").await.unwrap();
+    tokio::spawn(async move {
+        while let Some(question) = questions.next().await {
+            let reply = question.reply.unwrap();
+            let parts: &[&str] = match question.subject.as_str() {
+                "q.hole" => &["0", "2"],
+                "q.twice" => &["0", "0"],
+                "q.late" => &["1"],
+                "q.words" => &["zero"],
+                _ => &[""],
+            };
+            for part in parts {
+                let mut headers = async_nats::HeaderMap::new();
+                if !part.is_empty() {
+                    headers.insert("Walras-Part", *part);
+                }
+                liar.publish_with_headers(reply.clone(), headers, Bytes::new()).await.unwrap();
+            }
+        }
+    });
+    for question in ["q.hole", "q.twice", "q.late", "q.words", "q.bare"] {
+        let answer = bus.request(question, Bytes::new(), WAIT).await;
+        assert!(matches!(answer, Err(RequestError::Broken { .. })), "{question}: {answer:?}");
+    }
 }
 
 /// Where no server is, connecting ends with an error that names the address.

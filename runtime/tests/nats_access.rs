@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
 
 mod nats_support;
+#[path = "nats_access/table.rs"]
+mod table;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -18,6 +20,7 @@ use runtime::nats::access::{
 };
 use runtime::nats::key::{UserKey, generate};
 use runtime::nats::layout;
+use table::{PUBLISH, SUBSCRIBE, USERS};
 
 /// Longest wait for a message that must come.
 const WAIT: Duration = Duration::from_secs(20);
@@ -27,163 +30,6 @@ const SERVICES: [(&str, ServiceRole); 4] = [
     ("placement", ServiceRole::Placement),
     ("controlplane", ServiceRole::Controlplane),
     ("gateway", ServiceRole::Gateway),
-];
-
-/// Everybody, by the letter the table uses: Market, Placement, Controlplane, Gateway; storefronts s1 and s2 (1, 2),
-/// Hypervisor h1, Worker w1, Operator o1, observer (V) v1.
-const USERS: [(char, &str); 10] = [
-    ('M', "market"),
-    ('P', "placement"),
-    ('C', "controlplane"),
-    ('G', "gateway"),
-    ('1', "s1"),
-    ('2', "s2"),
-    ('H', "h1"),
-    ('W', "w1"),
-    ('O', "o1"),
-    ('V', "v1"),
-];
-
-/// Subject, and who may publish to it.
-const PUBLISH: &[(&str, &str)] = &[
-    // Commands: role and principal are one's own, the machine is free.
-    ("walras.v1.command.market.main.storefront.s1", "1"),
-    ("walras.v1.command.market.main.storefront.s2", "2"),
-    ("walras.v1.command.placement.main.storefront.s1", "1"),
-    ("walras.v1.command.market.main.storefront.h1", ""),
-    ("walras.v1.command.market.main.storefront.s1.x", ""),
-    ("walras.v1.command.market.main.storefront", ""),
-    ("walras.v1.command.market.main.hypervisor.h1", "H"),
-    ("walras.v1.command.market.main.hypervisor.s1", ""),
-    ("walras.v1.command.market.main.worker.w1", "W"),
-    ("walras.v1.command.market.main.operator.o1", "O"),
-    ("walras.v1.command.market.main.operator.s1", ""),
-    ("walras.v1.command.market.main.gateway.gateway", "G"),
-    ("walras.v1.command.market.main.gateway.s1", ""),
-    ("walras.v1.command.placement.main.service.market", "M"),
-    ("walras.v1.command.market.main.service.placement", "P"),
-    ("walras.v1.command.market.main.service.controlplane", "C"),
-    ("walras.v1.command.market.main.service.s1", ""),
-    // Facts, answers, orders, prices.
-    ("walras.v1.event.market.main", "M"),
-    ("walras.v1.event.placement.main", "P"),
-    ("walras.v1.event.market.other", ""),
-    ("walras.v1.answer.s1", "MPC"),
-    ("walras.v1.answer.s2", "MPC"),
-    ("walras.v1.order.hypervisor.h1", "MPC"),
-    ("walras.v1.order.worker.w1", "MPC"),
-    ("walras.v1.price.main.dfw.gp", "M"),
-    // Questions and the inboxes they are answered to.
-    ("walras.v1.query.market.main.state", "MPCG"),
-    ("walras.v1.query.placement.main.state", "MPCG"),
-    ("_INBOX.x", ""),
-    ("_INBOX_s1.x", ""),
-    ("_INBOX_v1.x", "V"),
-    ("_INBOX_market.x", "MPCG"),
-    ("_INBOX_gateway.x", "MPCG"),
-    ("_R_.x", ""),
-    // The broker's API.
-    ("$JS.API.INFO", ""),
-    ("$JS.API.STREAM.NAMES", ""),
-    ("$JS.API.STREAM.LIST", ""),
-    ("$JS.API.STREAM.INFO.walras-answer", "MPCG"),
-    ("$JS.API.STREAM.INFO.walras-order", "MPC"),
-    ("$JS.API.STREAM.INFO.walras-command-market-main", "MPCG"),
-    ("$JS.API.STREAM.INFO.walras-event-market-main", "MPCG"),
-    ("$JS.API.STREAM.CREATE.walras-command-market-main", "M"),
-    ("$JS.API.STREAM.CREATE.walras-event-placement-main", "P"),
-    ("$JS.API.STREAM.CREATE.evil", ""),
-    ("$JS.API.STREAM.UPDATE.walras-event-market-main", "M"),
-    ("$JS.API.STREAM.UPDATE.walras-command-placement-main", "P"),
-    ("$JS.API.STREAM.PURGE.walras-command-market-main", "M"),
-    ("$JS.API.STREAM.PURGE.walras-event-market-main", ""),
-    ("$JS.API.STREAM.PURGE.walras-answer", ""),
-    ("$JS.API.STREAM.DELETE.walras-command-market-main", ""),
-    ("$JS.API.STREAM.DELETE.walras-answer", ""),
-    ("$JS.API.STREAM.MSG.DELETE.walras-answer", ""),
-    ("$JS.API.STREAM.MSG.GET.walras-answer", ""),
-    ("$JS.API.STREAM.SNAPSHOT.walras-answer", ""),
-    ("$JS.API.STREAM.RESTORE.walras-answer", ""),
-    ("$JS.API.DIRECT.GET.walras-answer", ""),
-    ("$JS.API.DIRECT.GET.walras-answer.walras.v1.answer.s2", ""),
-    ("$JS.API.CONSUMER.CREATE.walras-answer", ""),
-    ("$JS.API.CONSUMER.CREATE.walras-answer.x", "MPCG"),
-    ("$JS.API.CONSUMER.CREATE.walras-answer.x.walras.v1.answer.s1", "MPCG"),
-    ("$JS.API.CONSUMER.CREATE.walras-command-market-main.x", "M"),
-    ("$JS.API.CONSUMER.CREATE.walras-command-placement-main.x", "P"),
-    ("$JS.API.CONSUMER.CREATE.walras-event-market-main.x", "MPCG"),
-    ("$JS.API.CONSUMER.DURABLE.CREATE.walras-answer.s1", ""),
-    ("$JS.API.CONSUMER.DELETE.walras-answer.s1", ""),
-    ("$JS.API.CONSUMER.LIST.walras-answer", ""),
-    ("$JS.API.CONSUMER.NAMES.walras-answer", ""),
-    ("$JS.API.CONSUMER.PAUSE.walras-answer.s1", ""),
-    ("$JS.API.CONSUMER.INFO.walras-answer.s1", ""),
-    // The domain in which parties reach their own consumers.
-    ("$JS.walras.API.INFO", ""),
-    ("$JS.walras.API.STREAM.INFO.walras-answer", ""),
-    ("$JS.walras.API.STREAM.PURGE.walras-answer", ""),
-    ("$JS.walras.API.CONSUMER.CREATE.walras-answer.s1", ""),
-    ("$JS.walras.API.CONSUMER.INFO.walras-answer.s1", "1"),
-    ("$JS.walras.API.CONSUMER.INFO.walras-answer.s2", "2"),
-    ("$JS.walras.API.CONSUMER.INFO.walras-order.h1", "H"),
-    ("$JS.walras.API.CONSUMER.MSG.NEXT.walras-answer.s1", "1"),
-    ("$JS.walras.API.CONSUMER.MSG.NEXT.walras-order.h1", "H"),
-    ("$JS.other.API.CONSUMER.MSG.NEXT.walras-answer.s1", ""),
-    ("$JS.API.CONSUMER.MSG.NEXT.walras-answer.s1", "1MPCG"),
-    ("$JS.API.CONSUMER.MSG.NEXT.walras-answer.s2", "2MPCG"),
-    ("$JS.API.CONSUMER.MSG.NEXT.walras-answer.h1", "HMPCG"),
-    ("$JS.API.CONSUMER.MSG.NEXT.walras-order.h1", "HMPC"),
-    ("$JS.API.CONSUMER.MSG.NEXT.walras-order.w1", "WMPC"),
-    ("$JS.API.CONSUMER.MSG.NEXT.walras-order.s1", "MPC"),
-    ("$JS.API.CONSUMER.MSG.NEXT.walras-event-market-main.s1", "MPCG"),
-    ("$JS.ACK.walras-answer.s1.1.1.1.1.0", "1"),
-    ("$JS.ACK.walras-answer.s2.1.1.1.1.0", "2"),
-    ("$JS.ACK.walras-order.h1.1.1.1.1.0", "H"),
-    ("$SYS.REQ.SERVER.PING", ""),
-    ("$SYS.REQ.ACCOUNT.WALRAS.CONNZ", ""),
-];
-
-/// Subject, and who may subscribe to it.
-const SUBSCRIBE: &[(&str, &str)] = &[
-    ("walras.v1.answer.s1", "1"),
-    ("walras.v1.answer.s2", "2"),
-    ("walras.v1.answer.h1", "H"),
-    ("walras.v1.answer.gateway", "G"),
-    ("walras.v1.answer.*", ""),
-    ("walras.v1.answer.>", ""),
-    ("walras.v1.order.hypervisor.h1", "H"),
-    ("walras.v1.order.worker.w1", "W"),
-    ("walras.v1.order.hypervisor.*", ""),
-    ("walras.v1.order.>", ""),
-    ("walras.v1.price.>", "MPCG12HWOV"),
-    ("walras.v1.price.main.dfw.gp", "MPCG12HWOV"),
-    ("walras.v1.price", ""),
-    ("walras.v1.event.market.main", ""),
-    ("walras.v1.event.>", ""),
-    ("walras.v1.command.market.main.storefront.s1", ""),
-    ("walras.v1.command.>", ""),
-    ("walras.v1.query.market.>", "M"),
-    ("walras.v1.query.market.main.state", "M"),
-    ("walras.v1.query.placement.>", "P"),
-    ("walras.v1.query.>", ""),
-    ("walras.v1.>", ""),
-    ("walras.>", ""),
-    (">", ""),
-    ("*", ""),
-    ("*.>", ""),
-    ("_INBOX.>", ""),
-    ("_INBOX.x", ""),
-    ("_INBOX_s1.>", "1"),
-    ("_INBOX_s1.a.b", "1"),
-    ("_INBOX_s2.>", "2"),
-    ("_INBOX_market.>", "M"),
-    ("_INBOX_v1.>", "V"),
-    ("_R_.>", ""),
-    ("$JS.>", ""),
-    ("$JS.API.>", ""),
-    ("$JS.ACK.>", ""),
-    ("$JS.EVENT.>", ""),
-    ("$SYS.>", ""),
 ];
 
 struct World {

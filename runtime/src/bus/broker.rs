@@ -7,24 +7,19 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ContextBuilder};
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event, HeaderMap, HeaderValue, RequestErrorKind};
-use bytes::Bytes;
-use serde::Deserialize;
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
 use super::durability::{self, Durability};
-use super::error::{BusError, PublishError, Refusal};
-use super::{Counters, Position, Storage, StreamSpec, StreamState, count, filter};
+use super::error::BusError;
+use super::settings::{config_of, tunable, unsafe_settings};
+use super::{Counters, StreamSpec, StreamState, count};
 use crate::nats::version;
 
 /// How long one request to the broker may take.
 pub(super) const API_WAIT_MAX: Duration = Duration::from_secs(5);
-
-/// How long a publish waits for its acknowledgement before nobody knows its outcome.
-const ACKNOWLEDGEMENT_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Longest pause between two attempts to connect again.
 const RECONNECT_PAUSE_MAX: Duration = Duration::from_millis(250);
@@ -95,41 +90,21 @@ pub(super) struct Link {
     /// Counts connections made: a reader that was opened under an older one opens again.
     pub(super) connections: watch::Receiver<u64>,
     monitoring_url: Option<String>,
-    seen: Mutex<BTreeMap<String, Seen>>,
+    pub(super) seen: Mutex<BTreeMap<String, Seen>>,
 }
 
 /// What this connection last saw of a stream it publishes to.
 #[derive(Clone, Copy)]
-struct Seen {
-    created: i64,
-    last: u64,
-    connection: u64,
+pub(super) struct Seen {
+    pub(super) created: i64,
+    pub(super) last: u64,
+    pub(super) connection: u64,
 }
 
 impl std::fmt::Debug for Link {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.debug_struct("Link").finish_non_exhaustive()
     }
-}
-
-/// The broker's answer to a publish.
-#[derive(Deserialize)]
-struct Acknowledgement {
-    error: Option<ApiError>,
-    stream: Option<String>,
-    seq: Option<u64>,
-    #[serde(default)]
-    duplicate: bool,
-}
-
-#[derive(Deserialize)]
-struct ApiError {
-    #[serde(default)]
-    code: u64,
-    #[serde(default)]
-    err_code: u64,
-    #[serde(default)]
-    description: String,
 }
 
 impl Link {
@@ -266,95 +241,6 @@ impl Link {
         }
     }
 
-    pub(super) async fn publish(
-        &self,
-        subject: &str,
-        id: &str,
-        headers: &[(&str, &str)],
-        payload: Bytes,
-    ) -> Result<Position, PublishError> {
-        let refused = |reason| PublishError::Refused { subject: subject.to_owned(), reason };
-        let ambiguous = |why: String| PublishError::Ambiguous { subject: subject.to_owned(), why };
-        if !filter::is_subject(subject) {
-            return Err(refused(Refusal::Subject));
-        }
-        let headers = header_map(id, headers).map_err(refused)?;
-        let bytes = payload.len();
-        let answer = self.acknowledgement(subject, headers, payload).await?;
-        let answer: Acknowledgement = serde_json::from_slice(&answer.payload)
-            .map_err(|error| ambiguous(format!("unreadable acknowledgement: {error}")))?;
-        match (answer.error, answer.stream, answer.seq) {
-            (Some(error), ..) => Err(judge(subject, bytes, error)),
-            (None, Some(stream), Some(sequence)) => {
-                // The message is stored; that the stream's creation time could not be read afterwards makes
-                // only its position unknown, and a repeat gets it.
-                let created = self.created_of(&stream, sequence, answer.duplicate).await;
-                created
-                    .map(|created| Position { created, sequence })
-                    .map_err(|error| ambiguous(error.to_string()))
-            }
-            _ => Err(ambiguous("the acknowledgement names no stream and sequence".to_owned())),
-        }
-    }
-
-    /// Sends a publish and waits for what the broker says to it.
-    async fn acknowledgement(
-        &self,
-        subject: &str,
-        headers: HeaderMap,
-        payload: Bytes,
-    ) -> Result<async_nats::Message, PublishError> {
-        let refused = |reason| PublishError::Refused { subject: subject.to_owned(), reason };
-        let ambiguous = |why: String| PublishError::Ambiguous { subject: subject.to_owned(), why };
-        let bytes = payload.len();
-        let mut connections = self.connections.clone();
-        connections.borrow_and_update();
-        // The client's own time-out starts when the request is queued for the connection; the one here also
-        // covers a queue that is full because the connection is down.
-        let request = self.client.request_with_headers(subject.to_owned(), headers, payload);
-        let answer = tokio::select! {
-            biased;
-            answer = timeout(ACKNOWLEDGEMENT_WAIT_MAX, request) => answer,
-            // An acknowledgement that was on its way over the old connection will never come.
-            Ok(()) = connections.changed() => return Err(ambiguous("the connection was made anew".to_owned())),
-        };
-        match answer {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => Err(match error.kind() {
-                RequestErrorKind::MaxPayloadExceeded => refused(Refusal::TooLarge { bytes }),
-                RequestErrorKind::InvalidSubject => refused(Refusal::Subject),
-                _ => ambiguous(error.to_string()),
-            }),
-            Err(_) => Err(ambiguous(format!("no acknowledgement within {ACKNOWLEDGEMENT_WAIT_MAX:?}"))),
-        }
-    }
-
-    /// When `stream` was created, as last seen; looked up again after a reconnect, and when its sequences
-    /// went backwards.
-    async fn created_of(&self, stream: &str, sequence: u64, duplicate: bool) -> Result<i64, BusError> {
-        let connection = *self.connections.borrow();
-        let known = {
-            let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-            match seen.get_mut(stream) {
-                // Acknowledgements of concurrent publishes overtake each other, so only a fall below the
-                // span of what can be in flight is a stream that began again.
-                Some(entry)
-                    if entry.connection == connection
-                        && (duplicate
-                            || sequence + SUBSCRIPTION_MESSAGES_MAX as u64 > entry.last && sequence > 1) =>
-                {
-                    entry.last = entry.last.max(sequence);
-                    Some(entry.created)
-                }
-                _ => None,
-            }
-        };
-        match known {
-            Some(created) => Ok(created),
-            None => Ok(self.stream_state(stream).await?.created),
-        }
-    }
-
     fn remember(&self, stream: &str, seen: Seen) {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.to_owned(), seen);
     }
@@ -415,45 +301,6 @@ fn note(event: &Event, connections: &watch::Sender<u64>, counters: &Counters, ur
     }
 }
 
-fn header_map(id: &str, headers: &[(&str, &str)]) -> Result<HeaderMap, Refusal> {
-    let mut map = HeaderMap::new();
-    let id = [("Nats-Msg-Id", id)];
-    for (name, value) in headers.iter().chain(id.iter().filter(|(_, id)| !id.is_empty())) {
-        let bad = || Refusal::Header { name: (*name).to_owned() };
-        let key: async_nats::HeaderName = name.parse().map_err(|_| bad())?;
-        let value: HeaderValue = value.parse().map_err(|_| bad())?;
-        map.insert(key, value);
-    }
-    Ok(map)
-}
-
-/// Codes of the broker's API that this module tells apart.
-mod code {
-    /// The message is over the stream's size limit.
-    pub(super) const MESSAGE_TOO_LARGE: u64 = 10_054;
-    /// The store refused; the words say why.
-    pub(super) const STORE_FAILED: u64 = 10_077;
-}
-
-/// Whether an error means that the message is not stored (the broker is sure and would say the same again),
-/// or that nobody knows.
-fn judge(subject: &str, bytes: usize, error: ApiError) -> PublishError {
-    let refused = |reason| PublishError::Refused { subject: subject.to_owned(), reason };
-    match error.err_code {
-        code::MESSAGE_TOO_LARGE => refused(Refusal::TooLarge { bytes }),
-        code::STORE_FAILED if error.description.starts_with("maximum ") => {
-            refused(Refusal::Full { description: error.description })
-        }
-        code if error.code == 400 && code != code::STORE_FAILED => {
-            refused(Refusal::Broker { code, description: error.description })
-        }
-        code => PublishError::Ambiguous {
-            subject: subject.to_owned(),
-            why: format!("{} (code {code})", error.description),
-        },
-    }
-}
-
 fn is_no_stream(error: &GetStreamError) -> bool {
     match error.kind() {
         GetStreamErrorKind::JetStream(error) => {
@@ -461,83 +308,4 @@ fn is_no_stream(error: &GetStreamError) -> bool {
         }
         _ => false,
     }
-}
-
-fn config_of(spec: &StreamSpec) -> Config {
-    Config {
-        name: spec.name.clone(),
-        subjects: spec.subjects.clone(),
-        retention: RetentionPolicy::Limits,
-        discard: if spec.discard_new { DiscardPolicy::New } else { DiscardPolicy::Old },
-        max_age: spec.max_age.unwrap_or_default(),
-        max_bytes: i64::try_from(spec.max_bytes).unwrap_or(i64::MAX),
-        max_messages: -1,
-        max_consumers: -1,
-        max_message_size: i32::try_from(spec.max_message_bytes).unwrap_or(i32::MAX),
-        max_messages_per_subject: spec
-            .max_per_subject
-            .map_or(-1, |most| i64::try_from(most).unwrap_or(i64::MAX)),
-        storage: match spec.storage {
-            Storage::File => StorageType::File,
-            Storage::Memory => StorageType::Memory,
-        },
-        duplicate_window: spec.duplicate_window,
-        num_replicas: usize::from(spec.replicas),
-        // Nobody edits history; forgetting a prefix (purge) is all that is ever needed.
-        deny_delete: true,
-        ..Default::default()
-    }
-}
-
-/// The settings that may change while a stream is in use.
-fn tunable(config: &Config) -> (Duration, i64, i32, i64, Duration, usize) {
-    (
-        config.max_age,
-        config.max_bytes,
-        config.max_message_size,
-        config.max_messages_per_subject,
-        config.duplicate_window,
-        config.num_replicas,
-    )
-}
-
-/// What of an existing stream would lose or forge messages, or cannot be changed in place.
-fn unsafe_settings(have: &Config, want: &Config) -> Vec<String> {
-    let mut problems = Vec::new();
-    let mut differs = |is: bool, problem: String| {
-        if is {
-            problems.push(problem);
-        }
-    };
-    differs(
-        have.subjects != want.subjects,
-        format!("subjects are {:?}, must be {:?}", have.subjects, want.subjects),
-    );
-    differs(
-        have.storage != want.storage,
-        format!("storage is {:?}, must be {:?}", have.storage, want.storage),
-    );
-    differs(
-        have.discard != want.discard,
-        format!("discard is {:?}, must be {:?}", have.discard, want.discard),
-    );
-    differs(
-        have.retention != want.retention,
-        format!("retention is {:?}, must be {:?}", have.retention, want.retention),
-    );
-    differs(have.max_messages > 0, format!("max_msgs is {}, must be unlimited", have.max_messages));
-    differs(have.discard_new_per_subject, "discard_new_per_subject is on, must be off".to_owned());
-    differs(have.no_ack, "no_ack is on, must be off".to_owned());
-    differs(have.sealed, "sealed is on, must be off".to_owned());
-    differs(have.allow_rollup, "allow_rollup_hdrs is on, must be off".to_owned());
-    differs(!have.deny_delete, "deny_delete is off, must be on".to_owned());
-    differs(have.mirror.is_some(), "mirror is set, must not be".to_owned());
-    differs(
-        have.sources.as_ref().is_some_and(|sources| !sources.is_empty()),
-        "sources are set, must not be".to_owned(),
-    );
-    differs(have.republish.is_some(), "republish is set, must not be".to_owned());
-    differs(have.subject_transform.is_some(), "subject_transform is set, must not be".to_owned());
-    differs(have.allow_message_ttl, "allow_msg_ttl is on, must be off".to_owned());
-    problems
 }
