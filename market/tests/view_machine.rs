@@ -323,3 +323,43 @@ proptest! {
         prop_assert_eq!(exchange.records.len() as u64, exchange.market.round());
     }
 }
+
+/// The comparison above means something only if what it drives really happens.
+#[test]
+fn what_is_asked_makes_everything_happen() {
+    use proptest::strategy::ValueTree;
+    use proptest::test_runner::TestRunner;
+    let mut runner = TestRunner::deterministic();
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    for _ in 0..48 {
+        let steps = proptest::collection::vec(next(), 100).new_tree(&mut runner).unwrap().current();
+        let mut exchange = Exchange::open(0);
+        for step in &steps {
+            exchange.happen(step);
+        }
+        for (_, _, event) in &exchange.told {
+            let event = serde_json::to_value(event).unwrap();
+            *kinds.entry(event["type"].as_str().unwrap().to_owned()).or_default() += 1;
+        }
+    }
+    for kind in [
+        "BidPlaced",
+        "BidAmended",
+        "BidCancelled",
+        "BidExpired",
+        "BidForgotten",
+        "NoticeAcknowledged",
+        "UnitsAwarded",
+        "NoticeGiven",
+        "NoticeWithdrawn",
+        "UnitsDelayed",
+        "UnitsReleased",
+        "PriceChanged",
+        "RoundClosed",
+        "SupplyChanged",
+        "MarketDefined",
+        "CommandRefused",
+    ] {
+        assert!(kinds.get(kind).is_some_and(|count| *count > 5), "{kind} hardly happens: {kinds:?}");
+    }
+}

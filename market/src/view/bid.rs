@@ -1,5 +1,6 @@
 //! One bid as its events tell it.
 
+use proto::machine::CommandKey;
 use proto::market::{BidOption, BidState, PlaceBid, Terms};
 use proto::{BidId, ClusterId, MarketId, PoolId, Price, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -87,6 +88,11 @@ impl Bid {
     pub(super) fn end(&mut self, at: Timestamp, end: End) {
         self.end = Some(end);
         self.changed_at = at;
+    }
+
+    /// The bid's tenant and id, hashed.
+    pub(super) fn name(&self) -> CommandKey {
+        CommandKey::of_tenant(&self.tenant, self.id.as_str())
     }
 
     /// The bid's limit in a market that it names.

@@ -118,7 +118,11 @@ impl View {
     pub fn apply(&mut self, at: Timestamp, sequence: u64, event: &MarketEvent) {
         self.as_of = AsOf { sequence, at };
         match event {
-            MarketEvent::BidPlaced { number, bid, .. } => self.insert(*number, Bid::new(at, bid)),
+            MarketEvent::BidPlaced { number, bid, .. } => {
+                let placed = self.share(*number, Bid::new(at, bid));
+                self.names.insert(placed.name(), *number);
+                self.bids.insert(*number, placed);
+            }
             MarketEvent::BidAmended { number, version, amendment } => {
                 self.reweigh(*number, |bid| bid.amend(at, *version, &amendment.terms));
             }
@@ -165,19 +169,22 @@ impl View {
         }
     }
 
-    fn insert(&mut self, number: BidNumber, mut bid: Bid) {
+    /// Enters a bid with its tenant, and makes it share the texts that many bids have.
+    fn share(&mut self, number: BidNumber, mut bid: Bid) -> Bid {
         for option in &mut bid.options {
-            // One text for all bids of a market.
             if let Some((id, _)) = self.market_names.get_key_value(&option.market) {
                 option.market = id.clone();
             }
         }
-        if let Some((tenant, _)) = self.tenants.get_key_value(&bid.tenant) {
-            bid.tenant = tenant.clone();
+        if let Some(numbers) = self.tenants.get_mut(&bid.tenant) {
+            numbers.insert(number);
+            if let Some((tenant, _)) = self.tenants.get_key_value(&bid.tenant) {
+                bid.tenant = tenant.clone();
+            }
+        } else {
+            self.tenants.insert(bid.tenant.clone(), BTreeSet::from([number]));
         }
-        self.tenants.entry(bid.tenant.clone()).or_default().insert(number);
-        self.names.insert(CommandKey::of_tenant(&bid.tenant, bid.id.as_str()), number);
-        self.bids.insert(number, bid);
+        bid
     }
 
     fn end(&mut self, at: Timestamp, number: BidNumber, end: End) {
@@ -191,7 +198,7 @@ impl View {
         let Some(bid) = self.bids.remove(&number) else {
             return;
         };
-        self.names.remove(&CommandKey::of_tenant(&bid.tenant, bid.id.as_str()));
+        self.names.remove(&bid.name());
         if let Some(numbers) = self.tenants.get_mut(&bid.tenant) {
             numbers.remove(&number);
             if numbers.is_empty() {

@@ -186,6 +186,7 @@ impl View {
         let mut digest = Sha256::new();
         let mut left = bytes;
         let mut has_head = false;
+        let mut bids = Vec::new();
         loop {
             let (part, rest) = postcard::take_from_bytes::<Part>(left)
                 .map_err(|error| SnapshotError::Unreadable { problem: error.to_string() })?;
@@ -199,8 +200,9 @@ impl View {
                     (view.round, view.rules) = (head.round, head.rules);
                 }
                 Part::Market(record) => view.put_back_market(*record),
-                Part::Bid(number, bid) => view.put_back_bid(number, *bid),
+                Part::Bid(number, bid) => bids.push((number, view.share(number, *bid))),
                 Part::End(written) => {
+                    view.put_back_bids(bids);
                     let is_whole = has_head && rest.is_empty() && written == End::of(&view, digest);
                     return if is_whole { Ok(view) } else { Err(SnapshotError::Damaged) };
                 }
@@ -218,10 +220,12 @@ impl View {
         self.markets.insert(number, Market { id, settings, round, at, prices, history, winners });
     }
 
-    fn put_back_bid(&mut self, number: BidNumber, bid: Bid) {
-        self.insert(number, bid);
-        if let Some(bid) = self.bids.get(&number) {
+    /// Puts all bids back at once, which costs a fraction of one after another.
+    fn put_back_bids(&mut self, bids: Vec<(BidNumber, Bid)>) {
+        self.names = bids.iter().map(|(number, bid)| (bid.name(), *number)).collect();
+        for (_, bid) in &bids {
             weigh(&mut self.markets, bid, 1);
         }
+        self.bids = bids.into_iter().collect();
     }
 }

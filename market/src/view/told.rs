@@ -45,7 +45,8 @@ impl View {
                 })
             }
             MarketEvent::NoticeGiven { number, market, leases, round, gone_at, reason, kept_by } => {
-                let (leases, round, gone_at, reason, kept_by) = (*leases, *round, *gone_at, *reason, *kept_by);
+                let (leases, round, gone_at, reason, kept_by) =
+                    (*leases, *round, *gone_at, *reason, *kept_by);
                 self.own(*number, *market, |bid, market, price| {
                     let (tenant, id) = (bid.tenant.clone(), bid.id.clone());
                     let (cluster, pool) = (bid.cluster.clone(), bid.pool.clone());
