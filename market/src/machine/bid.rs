@@ -104,8 +104,11 @@ impl Bid {
 
     /// Digest of what cannot.
     fn digest_of_names(&self) -> u128 {
-        let names = [text(self.placed.cluster.as_str()), text(self.placed.pool.as_str())];
-        digest(Kind::Names, [self.number, names[0], names[1], text(self.by.as_str())])
+        let placed = &self.placed;
+        let bid = [text(placed.id.as_str()), text(placed.tenant.as_str())];
+        let place = [text(placed.cluster.as_str()), text(placed.pool.as_str())];
+        let by = text(self.by.as_str());
+        digest(Kind::Names, [self.number, bid[0], bid[1], place[0], place[1], by])
     }
 }
 

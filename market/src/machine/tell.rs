@@ -15,9 +15,9 @@ use super::bid::Bid;
 use super::{Decided, Market};
 
 /// `type` of a message of answers.
-const ANSWERS: &str = "walras.v1.market.answers";
+const ANSWERS: &str = "walras.answers";
 /// `type` of a message of public figures.
-const REPORT: &str = "walras.v1.market.report";
+const REPORT: &str = "walras.market-report";
 /// Answers go out when they are this long, so that the last one still fits.
 const ANSWERS_BYTES: usize = MESSAGE_BYTES_MAX - 16 * 1_024;
 

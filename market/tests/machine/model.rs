@@ -20,12 +20,37 @@ pub(crate) enum Fact {
     Acknowledged(u64, u32),
     Supply(u32),
     Other,
-    Awarded { lease: u64, bid: u64, by: Option<Instant> },
-    Notice { lease: u64, gone_at: Instant, reason: LossReason, kept_by: Option<u64> },
-    Withdrawn { lease: u64 },
-    Delayed { lease: u64, by: Instant },
-    Released { lease: u64, reason: ReleaseReason },
-    Price { market: usize, price: Option<u64>, lowest: Option<u64>, supply: u32, sold: u32, wanted: u64 },
+    Awarded {
+        lease: u64,
+        bid: u64,
+        by: Option<Instant>,
+    },
+    Notice {
+        lease: u64,
+        gone_at: Instant,
+        reason: LossReason,
+        kept_by: Option<u64>,
+    },
+    Withdrawn {
+        lease: u64,
+    },
+    Delayed {
+        lease: u64,
+        by: Instant,
+    },
+    Released {
+        lease: u64,
+        reason: ReleaseReason,
+    },
+    Price {
+        market: usize,
+        price: Option<u64>,
+        lowest: Option<u64>,
+        reserve: u64,
+        supply: u32,
+        sold: u32,
+        wanted: u64,
+    },
     Round(u64),
 }
 
@@ -343,8 +368,16 @@ impl Model {
         self.markets[market].supply()
     }
 
-    /// What is due by `now`.
+    /// What is due by `now`, and what that makes due.
     pub(crate) fn wake(&mut self, now: Instant, facts: &mut Vec<Fact>) {
+        let mut before = usize::MAX;
+        while before != facts.len() {
+            before = facts.len();
+            self.wake_once(now, facts);
+        }
+    }
+
+    fn wake_once(&mut self, now: Instant, facts: &mut Vec<Fact>) {
         let is_gone = |lease: &&Lease| matches!(lease.state, State::Leaving(gone_at, _) if gone_at <= now);
         let gone = self.bids.iter().flat_map(|bid| &bid.leases).filter(is_gone);
         let mut gone: Vec<u64> = gone.map(|lease| lease.number).collect();
@@ -403,7 +436,7 @@ impl Model {
         } else {
             (Some(place.reserve), Some(place.reserve.max(1).div_ceil(place.step) * place.step))
         };
-        Fact::Price { market, price, lowest, supply, sold: sold as u32, wanted }
+        Fact::Price { market, price, lowest, reserve: place.reserve, supply, sold: sold as u32, wanted }
     }
 
     fn close_round(&mut self, now: Instant, facts: &mut Vec<Fact>) {

@@ -353,14 +353,16 @@ impl Race {
             .collect();
         let mut leases: Vec<u64> =
             mine.iter().copied().filter(|&lease| self.model.are_leaving(number, &[lease])).collect();
-        leases.rotate_left(if leases.is_empty() { 0 } else { first as usize % leases.len() });
+        let turned = first as usize % leases.len().max(1);
+        leases.rotate_left(turned);
         leases.truncate(count as usize);
         // Now and then one that is not leaving, or not the bid's.
         if first == 5 {
             leases.push(first + count);
             leases.dedup();
         }
-        if leases.is_empty() {
+        let has_twice = leases.iter().any(|lease| leases.iter().filter(|other| *other == lease).count() > 1);
+        if leases.is_empty() || has_twice {
             return;
         }
         let mut facts = Vec::new();
@@ -372,11 +374,8 @@ impl Race {
         } else {
             facts.push(Fact::Refused("unknown"));
         }
-        let has_twice = leases.iter().any(|lease| leases.iter().filter(|other| *other == lease).count() > 1);
-        if !has_twice {
-            let json = json!({"type": "AcknowledgeNotice", "tenant": "t", "bid": name, "leases": leases});
-            self.push(gateway(), json, facts);
-        }
+        let json = json!({"type": "AcknowledgeNotice", "tenant": "t", "bid": name, "leases": leases});
+        self.push(gateway(), json, facts);
     }
 
     fn supply(&mut self, step: &Step) {
@@ -397,10 +396,11 @@ impl Race {
             None => Vec::new(),
         };
         let before = self.generations[*market][*source];
-        let generation = if *is_stale { before.saturating_sub(1) } else { before + 1 };
+        let is_stale = *is_stale && before > 0;
+        let generation = if is_stale { before - 1 } else { before + 1 };
         let gone_at = gone_in.map(|gone_in| now + gone_in * SECOND);
         let mut facts = Vec::new();
-        if *is_stale && before > 0 {
+        if is_stale {
             facts.push(Fact::Refused("stale"));
         } else {
             self.generations[*market][*source] = generation;
@@ -470,6 +470,7 @@ fn facts(events: &[MarketEvent]) -> Vec<Fact> {
                 market: usize::from(*market),
                 price: prices.price.map(Price::micros),
                 lowest: prices.lowest_winning_bid.map(Price::micros),
+                reserve: prices.reserve.micros(),
                 supply: prices.supply,
                 sold: prices.sold,
                 wanted: prices.wanted,
