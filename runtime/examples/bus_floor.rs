@@ -3,11 +3,13 @@
 //! `cargo run --release -p runtime --example bus_floor -- PAYLOAD_BYTES IN_FLIGHT [MESSAGES] [PER_SECOND]`
 //!
 //! A server of our own with durable settings in a temporary folder (its file system is what is measured), one
-//! publisher with so many publishes in flight, one reader on another connection. With `PER_SECOND` messages are
-//! published at that rate instead of as fast as acknowledgements come. Prints one line of JSON.
+//! publisher with so many publishes in flight, one reader on another connection; then everything is read once
+//! more. With `PER_SECOND` messages are published at that rate instead of as fast as acknowledgements come.
+//! Prints one line of JSON.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -44,7 +46,18 @@ fn plan() -> anyhow::Result<Plan> {
     Ok(Plan { payload_bytes, in_flight, messages, per_second })
 }
 
-fn main() -> anyhow::Result<()> {
+#[allow(clippy::print_stderr, reason = "one line for whoever started it")]
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bus_floor: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     let mut arguments = std::env::args_os().skip(1).peekable();
     if arguments.next_if(|first| first == guard::SUBCOMMAND).is_some() {
         bail!(guard::exec(arguments.collect::<Vec<OsString>>()));
@@ -94,7 +107,8 @@ async fn measure_in(plan: Plan, dir: PathBuf) -> anyhow::Result<()> {
     let mut acknowledged = publish_all(&plan, &publisher, &sent, start).await?;
     let published = start.elapsed();
     let (mut hops, read) = reading.await??;
-    report(&plan, published, read, &mut acknowledged, &mut hops);
+    let replayed = replay(&plan, &subscriber).await?;
+    report(&plan, [published, read, replayed], &mut acknowledged, &mut hops);
     server.stop().await?;
     Ok(())
 }
@@ -134,12 +148,28 @@ async fn publish_all(
     Ok(acknowledged)
 }
 
+/// How long reading everything again takes, with nothing published meanwhile.
+async fn replay(plan: &Plan, bus: &Bus) -> anyhow::Result<Duration> {
+    let mut reader = bus.read("floor", ">", None).await?;
+    let start = Instant::now();
+    let mut read = 0;
+    while read < plan.messages {
+        read += reader.next_batch(4_096, 8 << 20).await?.len();
+    }
+    Ok(start.elapsed())
+}
+
 fn nanos(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[allow(clippy::print_stdout, reason = "the report is this program's output")]
-fn report(plan: &Plan, published: Duration, read: Duration, acknowledged: &mut [u64], hops: &mut [u64]) {
+fn report(
+    plan: &Plan,
+    [published, read, replayed]: [Duration; 3],
+    acknowledged: &mut [u64],
+    hops: &mut [u64],
+) {
     let per_second = |count: f64, over: Duration| count / over.as_secs_f64();
     let count = plan.messages as f64;
     let megabytes = count * plan.payload_bytes as f64 / 1e6;
@@ -152,6 +182,8 @@ fn report(plan: &Plan, published: Duration, read: Duration, acknowledged: &mut [
             "published_per_second": per_second(count, published).round(),
             "read_per_second": per_second(count, read).round(),
             "read_megabytes_per_second": (per_second(megabytes, read) * 10.0).round() / 10.0,
+            "replayed_per_second": per_second(count, replayed).round(),
+            "replayed_megabytes_per_second": (per_second(megabytes, replayed) * 10.0).round() / 10.0,
             "acknowledged_microseconds": { "p50": percentile(acknowledged, 50), "p99": percentile(acknowledged, 99) },
             "published_to_read_microseconds": { "p50": percentile(hops, 50), "p99": percentile(hops, 99) },
         })
