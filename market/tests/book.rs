@@ -179,7 +179,6 @@ impl Pair {
             self.offers.values().filter(|offer| offer.limit >= least).map(|offer| offer.units).sum::<u32>()
         };
         prop_assert_eq!(self.book.demand(), units(0));
-        prop_assert_eq!(self.book.demand_at_reserve(), units(self.book.reserve()));
         prop_assert_eq!(self.book.content_hash(), self.book.content_hash_from_scratch());
         self.check_promises(&now)?;
         // Incumbents keep what they have: clearing again gives the same units at the same price.
@@ -261,7 +260,6 @@ impl Pair {
         prop_assert_eq!(scratch.price(), book.price());
         prop_assert_eq!(scratch.lowest_winning_bid(), book.lowest_winning_bid());
         prop_assert_eq!(scratch.content_hash(), book.content_hash());
-        prop_assert_eq!(scratch.demand_at_reserve(), book.demand_at_reserve());
         for (number, (lot, _)) in standing.into_iter().enumerate() {
             prop_assert_eq!(scratch.won(Lot(number as u32)), book.won(lot));
         }

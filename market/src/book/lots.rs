@@ -1,8 +1,8 @@
-//! The slab of lots: sixteen bytes each, reached by number.
+//! The slab of lots: twenty-four bytes each, reached by number.
 
 use std::collections::BTreeMap;
 
-use super::rows::Class;
+use super::rows::{Class, NO_LEAF};
 
 /// Set in a record's level when its lot has a plain limit beside the one it stands at.
 const RUNNING: u32 = 1 << 31;
@@ -18,11 +18,13 @@ pub(super) struct Record {
     pub(super) units: u16,
     /// Of these, units that are incumbent.
     pub(super) held: u16,
+    /// The leaf that took the lot in last, where it is likely to be found; [`NO_LEAF`] if none did.
+    pub(super) leaf: u32,
 }
 
 impl Record {
     pub(super) const fn new(age: u64, level: u32, units: u16, held: u16) -> Self {
-        Self { age, level, units, held }
+        Self { age, level, units, held, leaf: NO_LEAF }
     }
 
     pub(super) const fn level(self) -> u32 {
@@ -42,6 +44,12 @@ impl Record {
     /// Whether the lot stands in two rows at once.
     pub(super) const fn is_split(self) -> bool {
         self.held != 0 && self.held != self.units
+    }
+
+    /// Where a lot that stands in one row may be found.
+    #[inline]
+    pub(super) const fn leaf_if_whole(self) -> u32 {
+        if self.is_split() { NO_LEAF } else { self.leaf }
     }
 
     /// The class of a lot that stands in one row.
@@ -139,6 +147,11 @@ impl Lots {
     #[inline]
     pub(super) fn set_held(&mut self, lot: u32, held: u16) {
         self.records[lot as usize].held = held;
+    }
+
+    #[inline]
+    pub(super) fn set_leaf(&mut self, lot: u32, leaf: u32) {
+        self.records[lot as usize].leaf = leaf;
     }
 
     /// The numbers of all lots that stand, ascending.

@@ -18,6 +18,7 @@ mod operate;
 mod price;
 mod round;
 mod rows;
+mod touch;
 
 pub use error::BookError;
 pub use grid::{is_rung, rung_above, rung_at_or_above};
@@ -45,6 +46,11 @@ pub const UNITS_MAX: u32 = u16::MAX as u32;
 pub const DEMAND_MAX: u32 = u32::MAX - 1;
 /// Largest age.
 pub const AGE_MAX: u64 = u64::MAX - 2;
+
+/// Commands that [`Book::touch`] looks ahead at a time.
+pub const TOUCHED_MAX: usize = 32;
+/// Lots below which a book lies in the nearer caches, and looking ahead costs more than it saves.
+const TOUCH_FROM: u32 = 1 << 15;
 
 /// Levels a new book has room for; it grows fourfold when a higher limit comes.
 const LEVELS_FIRST: u32 = 1 << 12;
@@ -185,11 +191,6 @@ impl Book {
     /// Units that stand, whatever their limit.
     pub const fn demand(&self) -> u32 {
         self.demand
-    }
-
-    /// Units that stand at or above the reserve. Looks at every occupied level.
-    pub fn demand_at_reserve(&self) -> u32 {
-        self.rows.units_from(self.reserve_level as u32)
     }
 
     /// Lots that stand.

@@ -11,7 +11,7 @@ pub(super) const BRANCH_KIDS: usize = 20;
 const LEAF_FEW: usize = LEAF_ENTRIES / 3;
 const BRANCH_FEW: usize = BRANCH_KIDS / 3;
 /// …and merges if together they stay below this, so that a merged node does not split at once.
-const LEAF_MERGED_MAX: usize = LEAF_ENTRIES * 4 / 5;
+const LEAF_MERGED_MAX: usize = LEAF_ENTRIES - 2;
 const BRANCH_MERGED_MAX: usize = BRANCH_KIDS * 4 / 5;
 
 /// Marks places of a leaf that hold nothing; larger than every entry.
@@ -29,11 +29,11 @@ const fn entry(age: u64, lot: u32) -> u64 {
 
 /// Up to [`LEAF_ENTRIES`] lots in order of age, whose ages share their upper half.
 #[derive(Clone, Debug)]
-#[repr(align(64))]
+#[repr(C, align(64))]
 pub(super) struct Leaf {
-    entries: [u64; LEAF_ENTRIES],
     prefix: u32,
     len: u32,
+    entries: [u64; LEAF_ENTRIES],
 }
 
 impl Leaf {
@@ -104,19 +104,38 @@ impl Leaf {
         self.len += 1;
     }
 
-    /// Takes an entry out, if it is there.
+    /// Takes an entry out, if it is there; says whether it was.
     #[inline]
-    pub(super) fn remove(&mut self, age: u64, lot: u32) {
+    pub(super) fn remove(&mut self, age: u64, lot: u32) -> bool {
         let word = entry(age, lot);
         let place = self.rank(word);
         let len = self.len();
-        if place >= len || self.entries[place] != word {
-            debug_assert!(false, "entry {age}/{lot} is not in its leaf");
-            return;
+        if place >= len || self.entries[place] != word || self.prefix != prefix(age) {
+            return false;
         }
         self.entries.copy_within(place + 1..len, place);
         self.entries[len - 1] = VACANT;
         self.len -= 1;
+        true
+    }
+
+    /// Whether the leaf stays well filled when it loses an entry.
+    #[inline]
+    pub(super) const fn can_spare(&self) -> bool {
+        self.len() > LEAF_FEW + 1
+    }
+
+    /// Whether an entry of this age would come last, and there is room.
+    #[inline]
+    pub(super) const fn can_append(&self, age: u64) -> bool {
+        let len = self.len();
+        len > 0 && len < LEAF_ENTRIES && self.prefix == prefix(age) && self.entries[len - 1] < (age << 32)
+    }
+
+    /// Something of each of the leaf's two cache lines.
+    #[inline]
+    pub(super) const fn touch(&self) -> u64 {
+        self.entries[0] ^ self.entries[LEAF_ENTRIES - 1]
     }
 
     /// Moves the younger half into a new leaf.
@@ -221,6 +240,12 @@ impl Branch {
         self.len() + younger.len() <= BRANCH_MERGED_MAX
     }
 
+    /// Something of each of the branch's four cache lines.
+    #[inline]
+    pub(super) const fn touch(&self) -> u64 {
+        self.keys[0] ^ self.keys[8] ^ self.keys[16] ^ self.kids[BRANCH_KIDS - 1] as u64
+    }
+
     /// The key under which the child at `place` stands.
     pub(super) fn key(&self, place: usize) -> u64 {
         self.keys[place]
@@ -260,6 +285,17 @@ impl<T> Arena<T> {
         &mut self.nodes[number as usize]
     }
 
+    /// A node, if there is one of this number.
+    #[inline]
+    pub(super) fn find(&self, number: u32) -> Option<&T> {
+        self.nodes.get(number as usize)
+    }
+
+    #[inline]
+    pub(super) fn find_mut(&mut self, number: u32) -> Option<&mut T> {
+        self.nodes.get_mut(number as usize)
+    }
+
     /// Two different nodes, the second for reading.
     pub(super) fn pair(&mut self, write: u32, read: u32) -> Option<(&mut T, &T)> {
         let [write, read] = self.nodes.get_disjoint_mut([write as usize, read as usize]).ok()?;
@@ -286,12 +322,6 @@ impl<T> Arena<T> {
     /// Bytes reserved.
     pub(super) fn bytes(&self) -> usize {
         self.nodes.capacity() * size_of::<T>() + self.free.capacity() * size_of::<u32>()
-    }
-
-    /// Nodes in use.
-    #[cfg(test)]
-    pub(super) fn used(&self) -> usize {
-        self.nodes.len() - self.free.len()
     }
 }
 

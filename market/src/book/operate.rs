@@ -5,7 +5,7 @@ use proto::market::{Ladder, PriceRule};
 
 use super::grid::Grid;
 use super::lots::Record;
-use super::rows::{Class, Entry, Rows};
+use super::rows::{Class, Entry, NO_LEAF, Rows};
 use super::{AGE_MAX, Book, BookError, DEMAND_MAX, LEVELS_MAX, LOTS_MAX, Lot, LotTerms, Place, UNITS_MAX};
 
 impl Book {
@@ -225,10 +225,11 @@ impl Book {
         let entry = Entry { age: record.age, lot };
         let (level, units, held) = (record.level(), u32::from(record.units), u32::from(record.held));
         if record.is_split() {
-            self.rows.insert(level, Class::Held, entry, held, &self.lots);
-            self.rows.insert(level, Class::Queued, entry, units - held, &self.lots);
+            self.rows.insert(level, Class::Held, entry, &self.lots);
+            self.rows.insert(level, Class::Queued, entry, &self.lots);
         } else {
-            self.rows.insert(level, record.class(), entry, units, &self.lots);
+            let leaf = self.rows.insert(level, record.class(), entry, &self.lots);
+            self.lots.set_leaf(lot, leaf);
         }
         if record.is_running() && held > 0 {
             self.remember_plain(lot);
@@ -244,10 +245,10 @@ impl Book {
         let entry = Entry { age: record.age, lot };
         let (level, units, held) = (record.level(), u32::from(record.units), u32::from(record.held));
         if record.is_split() {
-            self.rows.remove(level, Class::Held, entry, held);
-            self.rows.remove(level, Class::Queued, entry, units - held);
+            self.rows.remove(level, Class::Held, entry, NO_LEAF);
+            self.rows.remove(level, Class::Queued, entry, NO_LEAF);
         } else {
-            self.rows.remove(level, record.class(), entry, units);
+            self.rows.remove(level, record.class(), entry, record.leaf);
         }
         if record.is_running() && held > 0 {
             self.forget_plain(lot);

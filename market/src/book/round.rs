@@ -110,20 +110,17 @@ impl Book {
     #[inline]
     fn lose(&mut self, lot: u32, record: Record, units: u32, noted: &mut usize) {
         let held = u32::from(record.held);
-        let entry = Entry { age: record.age, lot };
         let level = record.level();
+        let entry = Entry { age: record.age, lot };
         if units == held {
-            self.rows.remove(level, Class::Held, entry, held);
-        } else {
-            self.rows.adjust(level, Class::Held, units, 0);
+            self.rows.remove(level, Class::Held, entry, record.leaf_if_whole());
+            if record.is_running() {
+                self.forget_plain(lot);
+            }
         }
         if record.queued() == 0 {
-            self.rows.insert(level, Class::Queued, entry, units, &self.lots);
-        } else {
-            self.rows.adjust(level, Class::Queued, 0, units);
-        }
-        if record.is_running() && units == held {
-            self.forget_plain(lot);
+            let leaf = self.rows.insert(level, Class::Queued, entry, &self.lots);
+            self.lots.set_leaf(lot, leaf);
         }
         self.lots.set_held(lot, (held - units) as u16);
         self.sold -= units;
@@ -134,21 +131,18 @@ impl Book {
     /// Gives queued units of a lot servers; `noted` is where the last winning lot was noted.
     #[inline]
     fn win(&mut self, lot: u32, record: Record, units: u32, noted: &mut usize) {
-        let (held, queued) = (u32::from(record.held), record.queued());
+        let held = u32::from(record.held);
         let level = record.level();
         let entry = Entry { age: record.age, lot };
-        if units == queued {
-            self.rows.remove(level, Class::Queued, entry, queued);
-        } else {
-            self.rows.adjust(level, Class::Queued, units, 0);
+        if units == record.queued() {
+            self.rows.remove(level, Class::Queued, entry, record.leaf_if_whole());
         }
         if held == 0 {
-            self.rows.insert(level, Class::Held, entry, units, &self.lots);
-        } else {
-            self.rows.adjust(level, Class::Held, 0, units);
-        }
-        if record.is_running() && held == 0 {
-            self.remember_plain(lot);
+            let leaf = self.rows.insert(level, Class::Held, entry, &self.lots);
+            self.lots.set_leaf(lot, leaf);
+            if record.is_running() {
+                self.remember_plain(lot);
+            }
         }
         self.lots.set_held(lot, (held + units) as u16);
         self.sold += units;

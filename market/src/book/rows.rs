@@ -36,11 +36,14 @@ pub(super) struct Entry {
     pub(super) lot: u32,
 }
 
-/// One row: its root and its units.
+/// No leaf: the entry is the only one of its row, or stands in two.
+pub(super) const NO_LEAF: u32 = u32::MAX;
+
+/// One row: its root, and the leaf that took in the last newcomer at its young end.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     root: u32,
-    units: u32,
+    tail: u32,
 }
 
 /// The way from a root to a leaf.
@@ -122,39 +125,11 @@ impl Rows {
             + self.branches.bytes()
     }
 
-    /// Units that stand at a level and above it: one step per occupied level.
-    pub(super) fn units_from(&self, level: u32) -> u32 {
-        let sum = |map: &Bitmap, class: Class| {
-            let (mut units, mut from) = (0, level);
-            while let Some(level) = map.next(from) {
-                units += self.rows[(2 * level) as usize + class as usize].units;
-                from = level + 1;
-            }
-            units
-        };
-        sum(&self.held, Class::Held) + sum(&self.queued, Class::Queued)
-    }
-
-    /// Changes the units of an entry that stays.
+    /// Adds an entry; its age is new to the row. Returns the leaf it went to.
     #[inline]
-    pub(super) fn adjust(&mut self, level: u32, class: Class, less: u32, more: u32) {
-        let row = &mut self.rows[(2 * level + class as u32) as usize];
-        row.units = row.units - less + more;
-    }
-
-    /// Adds an entry; its age is new to the row.
-    #[inline]
-    pub(super) fn insert(
-        &mut self,
-        level: u32,
-        class: Class,
-        Entry { age, lot }: Entry,
-        units: u32,
-        lots: &Lots,
-    ) {
+    pub(super) fn insert(&mut self, level: u32, class: Class, Entry { age, lot }: Entry, lots: &Lots) -> u32 {
         let row = 2 * level + class as u32;
         let slot = &mut self.rows[row as usize];
-        slot.units += units;
         if slot.root == 0 {
             slot.root = root(SINGLE, lot);
             match class {
@@ -167,39 +142,90 @@ impl Rows {
                     self.best_queued = self.best_queued.max(level as i32);
                 }
             }
-        } else if slot.root & KIND == LEAF {
-            let leaf = slot.root >> 2;
-            self.insert_in_leaf_root(row, leaf, age, lot);
-        } else if slot.root & KIND == BRANCH {
-            let branch = slot.root >> 2;
-            self.rows[row as usize].root = root(BRANCH, self.insert_in_tree(branch, age, lot));
-        } else {
-            let first = slot.root >> 2;
-            let leaf = self.leaves.insert(Leaf::with(lots.record(first).age, first));
-            self.insert_in_leaf_root(row, leaf, age, lot);
+            return NO_LEAF;
         }
+        if slot.root & KIND == SINGLE {
+            return self.insert_second(row, age, lot, lots);
+        }
+        let tail = slot.tail;
+        let leaf = self.leaves.get_mut(tail);
+        if leaf.can_append(age) {
+            leaf.insert(age, lot);
+            return tail;
+        }
+        self.insert_anywhere(row, age, lot)
     }
 
-    /// Takes an entry out.
+    /// Takes an entry out. `leaf` is where it may be found without searching.
     #[inline]
-    pub(super) fn remove(&mut self, level: u32, class: Class, Entry { age, lot }: Entry, units: u32) {
+    pub(super) fn remove(&mut self, level: u32, class: Class, Entry { age, lot }: Entry, leaf: u32) {
+        // Of an entry's age and lot there is one at most in all leaves, lots in two rows aside, which give no leaf.
+        if let Some(leaf) = self.leaves.find_mut(leaf)
+            && leaf.can_spare()
+            && leaf.remove(age, lot)
+        {
+            return;
+        }
         let row = 2 * level + class as u32;
         let slot = &mut self.rows[row as usize];
-        slot.units -= units;
         if slot.root & KIND == SINGLE {
             slot.root = 0;
             self.vacate(level, class);
-        } else if slot.root & KIND == LEAF {
-            let leaf = slot.root >> 2;
-            let node = self.leaves.get_mut(leaf);
-            node.remove(age, lot);
-            if node.len() == 1 {
-                slot.root = root(SINGLE, node.at(0).lot);
-                self.leaves.free(leaf);
+            return;
+        }
+        self.remove_anywhere(row, age, lot);
+    }
+
+    fn insert_second(&mut self, row: u32, age: u64, lot: u32, lots: &Lots) -> u32 {
+        let first = self.rows[row as usize].root >> 2;
+        let leaf = self.leaves.insert(Leaf::with(lots.record(first).age, first));
+        self.rows[row as usize] = Row { root: root(LEAF, leaf), tail: leaf };
+        self.insert_anywhere(row, age, lot)
+    }
+
+    fn insert_anywhere(&mut self, row: u32, age: u64, lot: u32) -> u32 {
+        let Row { root: top, .. } = self.rows[row as usize];
+        if top & KIND == LEAF {
+            let leaf = top >> 2;
+            let (placed, more) = self.insert_in_leaf(leaf, age, lot, true);
+            let slot = &mut self.rows[row as usize];
+            slot.tail = leaf;
+            if let Some((key, younger)) = more {
+                slot.root = root(BRANCH, self.branches.insert(Branch::pair(1, leaf, key, younger)));
+                slot.tail = younger;
             }
-        } else {
-            let branch = slot.root >> 2;
-            self.rows[row as usize].root = self.remove_in_tree(branch, age, lot);
+            return placed;
+        }
+        let mut path = Path::new();
+        let mut is_last = true;
+        let leaf = self.descend(top >> 2, age, &mut path, &mut is_last);
+        let (placed, more) = self.insert_in_leaf(leaf, age, lot, is_last);
+        let younger = more.map_or(leaf, |(_, younger)| younger);
+        if let Some(more) = more {
+            let top = self.insert_in_tree(top >> 2, path, is_last, more);
+            self.rows[row as usize].root = root(BRANCH, top);
+        }
+        if is_last {
+            self.rows[row as usize].tail = younger;
+        }
+        placed
+    }
+
+    fn remove_anywhere(&mut self, row: u32, age: u64, lot: u32) {
+        let top = self.rows[row as usize].root;
+        if top & KIND == LEAF {
+            let leaf = top >> 2;
+            let node = self.leaves.get_mut(leaf);
+            let found = node.remove(age, lot);
+            debug_assert!(found, "entry {age}/{lot} is not in row {row}");
+            if node.len() == 1 {
+                self.rows[row as usize].root = root(SINGLE, node.at(0).lot);
+                self.free(leaf, 0);
+            }
+        } else if let Some(top) = self.remove_in_tree(top >> 2, age, lot) {
+            // Leaves were merged or freed: what was last may not be any more.
+            let tail = if top & KIND == SINGLE { 0 } else { self.outer_leaf(top, false) };
+            self.rows[row as usize] = Row { root: top, tail };
         }
     }
 
@@ -222,6 +248,24 @@ impl Rows {
         }
     }
 
+    /// Reads a line of each node that an operation on this entry's row is about to need; see [`super::Book::touch`].
+    #[inline]
+    pub(super) fn touch_leaf(&self, leaf: u32) -> u64 {
+        self.leaves.find(leaf).map_or(0, Leaf::touch)
+    }
+
+    /// The root and the last leaf of a level's queued row.
+    #[inline]
+    pub(super) fn touch_row(&self, level: u32) -> (u32, u32) {
+        self.rows.get(2 * level as usize).map_or((0, 0), |row| (row.root, row.tail))
+    }
+
+    /// Lines of a row's topmost branch, if it has one.
+    #[inline]
+    pub(super) fn touch_root(&self, root: u32) -> u64 {
+        if root & KIND == BRANCH { self.branches.get(root >> 2).touch() } else { 0 }
+    }
+
     /// The youngest held entry of a level that has one: what loses first.
     #[inline]
     pub(super) fn youngest_held(&self, level: u32) -> u32 {
@@ -238,6 +282,12 @@ impl Rows {
 
     /// The lot at one end of a row.
     fn outer(&self, root: u32, oldest: bool) -> u32 {
+        let leaf = self.leaves.get(self.outer_leaf(root, oldest));
+        leaf.at(if oldest { 0 } else { leaf.len() - 1 }).lot
+    }
+
+    /// The leaf at one end of a row that has one.
+    fn outer_leaf(&self, root: u32, oldest: bool) -> u32 {
         let mut number = root >> 2;
         if root & KIND == BRANCH {
             for _ in 0..HEIGHT_MAX {
@@ -248,56 +298,49 @@ impl Rows {
                 }
             }
         }
-        let leaf = self.leaves.get(number);
-        leaf.at(if oldest { 0 } else { leaf.len() - 1 }).lot
+        number
     }
 
-    fn insert_in_leaf_root(&mut self, row: u32, leaf: u32, age: u64, lot: u32) {
-        self.rows[row as usize].root = match self.insert_in_leaf(leaf, age, lot, true) {
-            None => root(LEAF, leaf),
-            Some((key, younger)) => root(BRANCH, self.branches.insert(Branch::pair(1, leaf, key, younger))),
-        };
-    }
-
-    /// Adds an entry to a leaf; where it has no room, also a new leaf to its right, with the age it begins at.
-    fn insert_in_leaf(&mut self, leaf: u32, age: u64, lot: u32, is_last: bool) -> Option<(u64, u32)> {
+    /// Adds an entry to a leaf, and says to which it went; where there was no room, also names a new leaf to its right,
+    /// with the age it begins at.
+    fn insert_in_leaf(&mut self, leaf: u32, age: u64, lot: u32, is_last: bool) -> (u32, Option<(u64, u32)>) {
         let node = self.leaves.get_mut(leaf);
         if node.prefix() == prefix(age) {
             if !node.is_full() {
                 node.insert(age, lot);
-                return None;
+                return (leaf, None);
             }
             let is_youngest = node.count_below(age) == node.len();
             if !(is_youngest && is_last) {
                 let mut right = node.split();
                 let key = right.at(0).age;
-                if age < key {
+                let goes_left = age < key;
+                if goes_left {
                     node.insert(age, lot)
                 } else {
                     right.insert(age, lot)
                 }
-                return Some((key, self.leaves.insert(right)));
+                let right = self.leaves.insert(right);
+                return (if goes_left { leaf } else { right }, Some((key, right)));
             }
             // At the young end, where nearly all newcomers go, the full leaf stays full.
         } else if prefix(age) < node.prefix() {
             let key = node.at(0).age;
             let right = std::mem::replace(node, Leaf::with(age, lot));
-            return Some((key, self.leaves.insert(right)));
+            return (leaf, Some((key, self.leaves.insert(right))));
         }
-        Some((age, self.leaves.insert(Leaf::with(age, lot))))
+        let right = self.leaves.insert(Leaf::with(age, lot));
+        (right, Some((age, right)))
     }
 
-    /// Adds an entry to a tree and returns its root.
-    fn insert_in_tree(&mut self, root: u32, age: u64, lot: u32) -> u32 {
-        let mut path = Path::new();
-        let mut is_last = true;
-        let leaf = self.descend(root, age, &mut path, &mut is_last);
-        let Some(mut carry) = self.insert_in_leaf(leaf, age, lot, is_last) else { return root };
+    /// Adds a leaf to a tree, at the end of the path that leads to its older neighbour; returns the tree's root.
+    fn insert_in_tree(&mut self, top: u32, mut path: Path, is_last: bool, leaf: (u64, u32)) -> u32 {
+        let mut carry = leaf;
         while let Some((branch, place)) = path.pop() {
             let node = self.branches.get_mut(branch);
             if !node.is_full() {
                 node.insert(place + 1, carry.0, carry.1);
-                return root;
+                return top;
             }
             // Again the young end keeps its nodes nearly full.
             let middle = if is_last { node.len() - 2 } else { node.len() / 2 };
@@ -309,8 +352,8 @@ impl Rows {
             }
             carry = (key, self.branches.insert(right));
         }
-        let height = self.branches.get(root).height + 1;
-        self.branches.insert(Branch::pair(height, root, carry.0, carry.1))
+        let height = self.branches.get(top).height + 1;
+        self.branches.insert(Branch::pair(height, top, carry.0, carry.1))
     }
 
     /// Walks from a branch to the leaf where `age` belongs.
@@ -328,28 +371,34 @@ impl Rows {
         }
     }
 
-    /// Takes an entry out of a tree and returns what the tree has become.
-    fn remove_in_tree(&mut self, top: u32, age: u64, lot: u32) -> u32 {
+    /// Takes an entry out of a tree; returns its root if nodes of it have changed.
+    fn remove_in_tree(&mut self, top: u32, age: u64, lot: u32) -> Option<u32> {
         let mut path = Path::new();
         let leaf = self.descend(top, age, &mut path, &mut true);
         let node = self.leaves.get_mut(leaf);
-        node.remove(age, lot);
+        let found = node.remove(age, lot);
+        debug_assert!(found, "entry {age}/{lot} is not in its tree");
         if !node.is_sparse() {
-            return root(BRANCH, top);
+            return None;
         }
         let mut height = 0;
+        let mut is_other = false;
         while let Some((parent, place)) = path.pop() {
-            if !self.mend(parent, place, height) {
-                return root(BRANCH, top);
+            let Some(is_sparse) = self.mend(parent, place, height) else {
+                return is_other.then_some(root(BRANCH, top));
+            };
+            is_other = true;
+            if !is_sparse {
+                return Some(root(BRANCH, top));
             }
             height += 1;
         }
-        self.lower(top)
+        Some(self.lower(top))
     }
 
     /// Removes the child at `place` of `parent` if it is empty, or merges it with a neighbour if both are sparse.
-    /// Says whether the parent has become sparse in turn.
-    fn mend(&mut self, parent: u32, place: usize, height: u32) -> bool {
+    /// Says whether the parent has become sparse in turn; nothing if all stayed as it was.
+    fn mend(&mut self, parent: u32, place: usize, height: u32) -> Option<bool> {
         let node = self.branches.get(parent);
         let kid = node.kid(place);
         let removed = if self.size_of(kid, height) == 0 {
@@ -359,18 +408,18 @@ impl Rows {
             // The younger of the two is merged into the older.
             let younger = if place + 1 < node.len() { place + 1 } else { place };
             if younger == 0 {
-                return false;
+                return None;
             }
             let (from, into, key) = (node.kid(younger), node.kid(younger - 1), node.key(younger));
             if !self.merge(into, key, from, height) {
-                return false;
+                return None;
             }
             self.free(from, height);
             younger
         };
         let node = self.branches.get_mut(parent);
         node.remove(removed);
-        node.is_sparse()
+        Some(node.is_sparse())
     }
 
     fn size_of(&self, number: u32, height: u32) -> usize {
@@ -378,7 +427,13 @@ impl Rows {
     }
 
     fn free(&mut self, number: u32, height: u32) {
-        if height == 0 { self.leaves.free(number) } else { self.branches.free(number) }
+        if height == 0 {
+            // What is left of it must not be found again.
+            *self.leaves.get_mut(number) = Leaf::EMPTY;
+            self.leaves.free(number);
+        } else {
+            self.branches.free(number);
+        }
     }
 
     fn merge(&mut self, into: u32, key: u64, from: u32, height: u32) -> bool {
@@ -412,7 +467,7 @@ impl Rows {
                     return root(LEAF, kid);
                 }
                 let lot = leaf.at(0).lot;
-                self.leaves.free(kid);
+                self.free(kid, 0);
                 return root(SINGLE, lot);
             }
             number = kid;

@@ -8,28 +8,28 @@ use proto::market::PriceRule;
 
 /// One lot, as the rules see it.
 #[derive(Clone, Copy, Debug)]
-pub struct Offer {
+pub(crate) struct Offer {
     /// What a unit counts for.
-    pub limit: u64,
+    pub(crate) limit: u64,
     /// The plain limit, where `limit` is a running limit.
-    pub plain_limit: Option<u64>,
-    pub age: u64,
-    pub units: u32,
-    pub held: u32,
+    pub(crate) plain_limit: Option<u64>,
+    pub(crate) age: u64,
+    pub(crate) units: u32,
+    pub(crate) held: u32,
 }
 
 /// What a clearing comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// Units won by each lot that wins any.
-    pub won: BTreeMap<u32, u32>,
-    pub sold: u32,
-    pub price: Option<u64>,
-    pub surplus: u128,
+    pub(crate) won: BTreeMap<u32, u32>,
+    pub(crate) sold: u32,
+    pub(crate) price: Option<u64>,
+    pub(crate) surplus: u128,
 }
 
 /// Clears by sorting and walking.
-pub fn clear(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, rule: PriceRule) -> Outcome {
+pub(crate) fn clear(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, rule: PriceRule) -> Outcome {
     // One line per unit: value, whether it waits, age, lot.
     let mut units: Vec<(Reverse<u64>, bool, u64, u32)> = Vec::new();
     for (&lot, offer) in offers {
@@ -68,7 +68,7 @@ pub fn clear(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, rule: Pri
 }
 
 /// Whether a youngest bid for one unit at `limit` would win.
-pub fn would_win(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, limit: u64) -> bool {
+pub(crate) fn would_win(offers: &BTreeMap<u32, Offer>, supply: u32, reserve: u64, limit: u64) -> bool {
     let newcomer = Offer { limit, plain_limit: None, age: u64::MAX, units: 1, held: 0 };
     let mut offers = offers.clone();
     offers.insert(u32::MAX, newcomer);

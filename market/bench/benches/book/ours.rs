@@ -11,6 +11,8 @@ use crate::stream::{Event, Stream};
 
 /// Micro-dollars of a rung of the default ladder.
 const RUNG: u64 = 1_000;
+/// Commands known at a time.
+const BATCH: usize = 16;
 /// Set in a bid's entry when the bid has further lots.
 const MORE: u32 = 1 << 31;
 
@@ -99,16 +101,38 @@ impl Ours {
         self.book.won(Lot(self.lots[bid as usize] & !MORE)) + more.map(|&lot| self.book.won(lot)).sum::<u32>()
     }
 
-    /// All events, each followed by a clearing; returns a sum that depends on every price and every change.
+    /// All events, each followed by a clearing; returns a sum that depends on every price and every change. Commands
+    /// come in batches, so that the book may look ahead.
     pub(crate) fn run(&mut self, events: &[Event]) -> u64 {
         let mut sum = 0_u64;
-        for &event in events {
-            self.operate(event);
-            for change in self.book.clear() {
-                sum = sum.wrapping_mul(3).wrapping_add(u64::from(change.after ^ change.lot.0));
+        for batch in events.chunks(BATCH) {
+            sum ^= self.touch(batch) & 1;
+            for &event in batch {
+                self.operate(event);
+                for change in self.book.clear() {
+                    sum = sum.wrapping_mul(3).wrapping_add(u64::from(change.after ^ change.lot.0));
+                }
+                sum = sum.wrapping_add(self.book.price().unwrap_or(0));
             }
-            sum = sum.wrapping_add(self.book.price().unwrap_or(0));
         }
         sum
+    }
+
+    #[inline]
+    fn touch(&self, batch: &[Event]) -> u64 {
+        let (mut lots, mut limits) = ([Lot(0); BATCH], [0; BATCH]);
+        let (mut lots_len, mut limits_len) = (0, 0);
+        for &event in batch {
+            if let Event::Cancel { bid } | Event::Reprice { bid, .. } = event {
+                // A bid may be added within the batch; then it needs no looking ahead.
+                lots[lots_len] = Lot(self.lots.get(bid as usize).map_or(0, |lot| lot & !MORE));
+                lots_len += 1;
+            }
+            if let Event::Add { rung, .. } | Event::Reprice { rung, .. } = event {
+                limits[limits_len] = u64::from(rung) * RUNG;
+                limits_len += 1;
+            }
+        }
+        self.book.touch(&lots[..lots_len], &limits[..limits_len])
     }
 }
