@@ -81,22 +81,22 @@ impl Exchange {
             "standing_bids_max": 1000,
             "standing_bids_per_tenant_max": 100,
         });
-        exchange.ask(&Role::Operator, json!({ "type": "AdoptRules", "rules": rules }));
+        exchange.ask(Role::Operator, json!({ "type": "AdoptRules", "rules": rules }));
         let trusted = json!([{ "role": "gateway", "principal": "gateway-1" }]);
-        exchange.ask(&Role::Operator, json!({ "type": "AdoptTrust", "trusted": trusted }));
+        exchange.ask(Role::Operator, json!({ "type": "AdoptTrust", "trusted": trusted }));
         for market in 0..MARKETS.len() as u8 {
             exchange.happen(&Next::Define { market, reserve: 3 });
         }
         exchange
     }
 
-    fn ask(&mut self, role: &Role, mut command: Value) {
+    fn ask(&mut self, role: Role, mut command: Value) {
         self.commands += 1;
         let fields = command.as_object_mut().unwrap();
         fields.entry("id").or_insert_with(|| format!("c-{}", self.commands).into());
         let principal: PrincipalId = format!("{}-1", role.token()).parse().unwrap();
         let command: MarketCommand = serde_json::from_value(command).unwrap();
-        let received = Received::new(Sender { role: *role, principal }, command);
+        let received = Received::new(Sender { role, principal }, command);
         let mut events = Vec::new();
         self.market.step(self.now, &received, &mut events);
         assert!(!events.is_empty(), "{received:?}");
@@ -141,7 +141,7 @@ impl Exchange {
                 if let Some(seconds) = lives_seconds {
                     bid["expires_at"] = json!(self.now.plus_seconds(1 + u32::from(*seconds)));
                 }
-                self.ask(&Role::Gateway, bid);
+                self.ask(Role::Gateway, bid);
             }
             Next::Amend { bid, market: place, limit: most, quantity, gives_up } => {
                 let Some((tenant, id)) = self.pick(*bid) else { return };
@@ -151,7 +151,7 @@ impl Exchange {
                     winning.take(usize::from(*gives_up)).map(|leases| leases.first).collect();
                 let options = json!([{ "market": market(place), "limit": limit(most) }]);
                 self.ask(
-                    &Role::Gateway,
+                    Role::Gateway,
                     json!({
                         "type": "AmendBid", "tenant": tenant, "bid": id, "version": shown.version,
                         "terms": { "quantity": quantity, "options": options }, "give_up": give_up,
@@ -160,7 +160,7 @@ impl Exchange {
             }
             Next::Cancel { bid } => {
                 let Some((tenant, id)) = self.pick(*bid) else { return };
-                self.ask(&Role::Gateway, json!({ "type": "CancelBid", "tenant": tenant, "bid": id }));
+                self.ask(Role::Gateway, json!({ "type": "CancelBid", "tenant": tenant, "bid": id }));
             }
             Next::Acknowledge { bid, units } => {
                 let Some((tenant, id)) = self.pick(*bid) else { return };
@@ -173,16 +173,16 @@ impl Exchange {
                 if !leases.is_empty() {
                     let command =
                         json!({ "type": "AcknowledgeNotice", "tenant": tenant, "bid": id, "leases": leases });
-                    self.ask(&Role::Gateway, command);
+                    self.ask(Role::Gateway, command);
                 }
             }
             Next::Supply { market: place, units, loses, soon } => {
-                self.supply(market(place), *units, *loses, *soon)
+                self.supply(market(place), *units, *loses, *soon);
             }
             Next::Define { market: place, reserve } => {
                 let settings = json!({ "reserve": limit(reserve), "notice_seconds": 300 });
                 self.ask(
-                    &Role::Operator,
+                    Role::Operator,
                     json!({ "type": "DefineMarket", "market": market(place), "settings": settings }),
                 );
             }
@@ -208,7 +208,7 @@ impl Exchange {
         if soon {
             command["gone_at"] = json!(self.now.plus_seconds(60));
         }
-        self.ask(&Role::Hypervisor, command);
+        self.ask(Role::Hypervisor, command);
     }
 
     /// Time passes, with every wake at its instant.
