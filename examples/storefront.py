@@ -80,7 +80,8 @@ class Party:
         )
         self.stream = self.connection.jetstream(timeout=5)
         # The consumer was made by Walras: a storefront may read its own answers and create nothing.
-        self.replay = await self.stream.pull_subscribe_bind(consumer=self.principal, stream="walras-answer")
+        answers = self.connection.jetstream(domain="walras", timeout=5)
+        self.replay = await answers.pull_subscribe_bind(consumer=self.principal, stream="walras-answer")
 
     async def on_error(self, error):
         if not isinstance(error, (NatsError, OSError)):

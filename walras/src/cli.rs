@@ -13,6 +13,7 @@ use crate::client::Connection;
 #[derive(Debug, Parser)]
 #[command(name = "walras", version, propagate_version = true)]
 pub struct Cli {
+    /// What to do.
     #[command(subcommand)]
     pub command: Command,
 }
@@ -54,6 +55,7 @@ pub enum Command {
     /// Start a broker that ends with its parent.
     #[command(name = "__nats-server", hide = true, disable_help_flag = true)]
     NatsServer {
+        /// What the guard and the broker are told.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
@@ -65,6 +67,7 @@ pub struct UpArgs {
     /// No simulated outside world.
     #[arg(long)]
     pub no_demo: bool,
+    /// The configuration.
     #[command(flatten)]
     pub config: ConfigFlags,
 }
@@ -72,6 +75,7 @@ pub struct UpArgs {
 /// How one service runs.
 #[derive(Clone, Debug, Args)]
 pub struct ServiceArgs {
+    /// The configuration.
     #[command(flatten)]
     pub config: ConfigFlags,
 }
@@ -105,8 +109,10 @@ pub struct BidArgs {
     /// The pool within the cluster.
     #[arg(long, default_value = "default")]
     pub pool: PoolId,
+    /// What is wanted.
     #[command(flatten)]
     pub terms: TermsArgs,
+    /// Where the gateway is and who asks.
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -122,8 +128,10 @@ pub struct AmendArgs {
     /// Leases to give up first; may be repeated.
     #[arg(long = "give-up", value_name = "LEASE")]
     pub give_up: Vec<u64>,
+    /// What is wanted.
     #[command(flatten)]
     pub terms: TermsArgs,
+    /// Where the gateway is and who asks.
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -133,6 +141,7 @@ pub struct AmendArgs {
 pub struct CancelArgs {
     /// Which bid.
     pub bid: BidId,
+    /// Where the gateway is and who asks.
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -145,6 +154,7 @@ pub struct AcknowledgeArgs {
     /// The leases.
     #[arg(required = true)]
     pub leases: Vec<u64>,
+    /// Where the gateway is and who asks.
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -154,6 +164,7 @@ pub struct AcknowledgeArgs {
 pub struct BidsArgs {
     /// Only this one.
     pub bid: Option<BidId>,
+    /// Where the gateway is and who asks.
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -161,6 +172,7 @@ pub struct BidsArgs {
 /// A reading command without further choice.
 #[derive(Clone, Debug, Args)]
 pub struct ReadArgs {
+    /// Where the gateway is and who asks.
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -170,6 +182,7 @@ pub struct ReadArgs {
 pub struct PricesArgs {
     /// The history of this market.
     pub market: Option<MarketId>,
+    /// Where the gateway is and who asks.
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -180,6 +193,7 @@ pub struct WatchArgs {
     /// Stop after so many events.
     #[arg(long)]
     pub events: Option<u64>,
+    /// Where the gateway is and who asks.
     #[command(flatten)]
     pub connection: Connection,
 }
@@ -211,6 +225,7 @@ pub struct ReplayArgs {
     /// Print JSON, for programs.
     #[arg(long)]
     pub json: bool,
+    /// The configuration.
     #[command(flatten)]
     pub config: ConfigFlags,
 }

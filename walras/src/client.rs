@@ -65,7 +65,8 @@ impl Client {
     /// # Errors
     /// One line: what the gateway refused, or why it was not reached.
     pub fn get<A: DeserializeOwned>(&self, path: &str) -> Result<A> {
-        let request = self.agent.get(format!("{}{path}", self.url)).header("authorization", self.authorization());
+        let request =
+            self.agent.get(format!("{}{path}", self.url)).header("authorization", self.authorization());
         self.read(request.call())
     }
 
@@ -104,7 +105,8 @@ impl Client {
     /// # Errors
     /// As [`Client::get`], or when the connection breaks.
     pub fn follow(&self, path: &str, mut each: impl FnMut(&str, &Value) -> bool) -> Result<()> {
-        let request = self.agent.get(format!("{}{path}", self.url)).header("authorization", self.authorization());
+        let request =
+            self.agent.get(format!("{}{path}", self.url)).header("authorization", self.authorization());
         let mut response = request.call().with_context(|| self.unreached())?;
         if !response.status().is_success() {
             return Err(refusal(&response.body_mut().read_to_string()?));

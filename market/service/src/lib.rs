@@ -55,7 +55,9 @@ pub async fn start(
             trusted: trusted.clone(),
         };
         let condition = shell.health().condition(format!("configuration of {exchange}"));
-        shell.spawn(format!("configuration of {exchange}"), Stage::Entrance, |stop| steward.run(stop, condition));
+        shell.spawn(format!("configuration of {exchange}"), Stage::Entrance, |stop| {
+            steward.run(stop, condition)
+        });
         let transcriber = Transcriber::new(journal.clone(), exchange.clone(), transcript_dir(config))?;
         shell.spawn(format!("transcript of {exchange}"), Stage::Reader, |stop| transcriber.run(stop));
     }

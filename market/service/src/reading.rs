@@ -103,7 +103,9 @@ impl runtime::runner::View<Market> for Reading {
                 let market = asked.market.ok_or("market: is missing")?;
                 json(&self.0.history(&market, asked.from, asked.limit.unwrap_or(PAGE_DEFAULT)))
             }
-            other => Err(format!("question {other} is unknown: state, bids, markets and history are answered")),
+            other => {
+                Err(format!("question {other} is unknown: state, bids, markets and history are answered"))
+            }
         }
     }
 }

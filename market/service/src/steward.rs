@@ -74,7 +74,8 @@ impl Steward {
         let unique = format!("config-{}-{attempt}", view.as_of().sequence);
         let commands = self.commands(&view, &unique)?;
         let subject = subject::command("market", &self.exchange, &sender);
-        let batcher = Batcher::start(self.bus.clone(), subject, format!("{unique}-{}", view.as_of().at.micros()));
+        let batcher =
+            Batcher::start(self.bus.clone(), subject, format!("{unique}-{}", view.as_of().at.micros()));
         for command in &commands {
             batcher.send(Bytes::from(serde_json::to_vec(command)?)).await?;
         }

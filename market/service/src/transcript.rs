@@ -48,14 +48,8 @@ impl Transcriber {
     pub fn new(journal: Journal, exchange: StreamName, folder: PathBuf) -> Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("folder {}", folder.display()))?;
         let secret = secret(&folder.join(format!("{exchange}.secret")))?;
-        let mut transcriber = Self {
-            journal,
-            fold: Transcript::new(&exchange),
-            exchange,
-            folder,
-            secret,
-            sequence: 0,
-        };
+        let mut transcriber =
+            Self { journal, fold: Transcript::new(&exchange), exchange, folder, secret, sequence: 0 };
         transcriber.go_on()?;
         Ok(transcriber)
     }

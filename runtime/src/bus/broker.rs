@@ -54,6 +54,9 @@ pub struct BrokerOptions {
     pub monitoring_url: Option<String>,
     /// How long to try to connect for the first time.
     pub connect_timeout: Duration,
+    /// Whether this connection may look at streams. A party may not: the positions of what it publishes then name
+    /// no creation (0), and it reads nothing by position.
+    pub may_see_streams: bool,
 }
 
 impl BrokerOptions {
@@ -68,6 +71,7 @@ impl BrokerOptions {
             certificate_authority: None,
             monitoring_url: None,
             connect_timeout: Duration::from_secs(10),
+            may_see_streams: true,
         }
     }
 }
@@ -90,6 +94,7 @@ pub(super) struct Link {
     /// Counts connections made: a reader that was opened under an older one opens again.
     pub(super) connections: watch::Receiver<u64>,
     monitoring_url: Option<String>,
+    pub(super) may_see_streams: bool,
     pub(super) seen: Mutex<BTreeMap<String, Seen>>,
 }
 
@@ -147,6 +152,7 @@ impl Link {
             context,
             connections,
             monitoring_url: options.monitoring_url,
+            may_see_streams: options.may_see_streams,
             seen: Mutex::default(),
         })
     }

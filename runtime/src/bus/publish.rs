@@ -55,6 +55,7 @@ impl Link {
             .map_err(|error| ambiguous(format!("unreadable acknowledgement: {error}")))?;
         match (answer.error, answer.stream, answer.seq) {
             (Some(error), ..) => Err(judge(subject, bytes, error)),
+            (None, Some(_), Some(sequence)) if !self.may_see_streams => Ok(Position { created: 0, sequence }),
             (None, Some(stream), Some(sequence)) => {
                 // The message is stored; that the stream's creation time could not be read afterwards makes
                 // only its position unknown, and a repeat gets it.

@@ -75,6 +75,7 @@ impl Permissions {
         }
         let machine = role.token();
         self.publish.push(layout::commands_from(Role::Service.token(), machine));
+        self.subscribe.push(layout::answers(machine));
         self.publish.push(layout::answers("*"));
         self.publish.push(layout::orders("*", "*"));
         for shared in [layout::ANSWER_STREAM, layout::ORDER_STREAM] {

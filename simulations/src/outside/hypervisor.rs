@@ -95,7 +95,8 @@ impl Hypervisor {
     }
 
     fn open(&mut self, at: usize) -> Option<MarketCommand> {
-        let units = self.chance.between(u64::from(self.habits.units_max) / 3, u64::from(self.habits.units_max));
+        let units =
+            self.chance.between(u64::from(self.habits.units_max) / 3, u64::from(self.habits.units_max));
         self.state(at, units as u32, SupplyCause::Ready, None)
     }
 

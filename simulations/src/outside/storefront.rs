@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use proto::machine::{Broken, Command as _, CommandKey, Role, Sender};
 use proto::market::{
-    AcknowledgeNotice, AmendBid, Answer, BidOption, CancelBid, LeaseNumber, LeaseSpan, MarketCommand, PlaceBid,
-    Terms,
+    AcknowledgeNotice, AmendBid, Answer, BidOption, CancelBid, LeaseNumber, LeaseSpan, MarketCommand,
+    PlaceBid, Terms,
 };
 use proto::{BidId, CommandId, Price, PrincipalId, TenantId, Timestamp};
 

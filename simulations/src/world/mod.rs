@@ -85,7 +85,9 @@ impl Buses {
         if message.subject.starts_with("walras.v1.answer.") {
             self.answers.publish(&message.subject, message.payload.clone());
         } else if message.subject.starts_with("walras.v1.event.") && message.parts == 1 {
-            let Ok(batch) = serde_json::from_slice::<EventBatch<MarketEvent>>(&message.payload) else { return };
+            let Ok(batch) = serde_json::from_slice::<EventBatch<MarketEvent>>(&message.payload) else {
+                return;
+            };
             let first = self.events.entry(batch.sequence).or_insert_with(|| message.payload.clone());
             if *first != message.payload {
                 self.disagreement.get_or_insert(batch.sequence);
@@ -305,8 +307,7 @@ impl World {
 
     fn storefront_acts(&mut self, at: usize) {
         let (storefront, _) = &mut self.storefronts[at];
-        let commands =
-            if self.is_settling { storefront.repeat(self.now) } else { storefront.act(self.now) };
+        let commands = if self.is_settling { storefront.repeat(self.now) } else { storefront.act(self.now) };
         let (sender, next) = (storefront.sender(), storefront.next_at().max(self.now.plus_micros(1_000)));
         self.send(&sender, &commands);
         let next = if self.is_settling { self.now.plus_seconds(1) } else { next };
@@ -413,7 +414,9 @@ impl World {
                     MarketEvent::UnitsAwarded { leases, .. } => {
                         self.outcome.awarded += u64::from(leases.units);
                     }
-                    MarketEvent::NoticeGiven { leases, .. } => self.outcome.noticed += u64::from(leases.units),
+                    MarketEvent::NoticeGiven { leases, .. } => {
+                        self.outcome.noticed += u64::from(leases.units)
+                    }
                     MarketEvent::NoticeWithdrawn { leases, .. } => {
                         self.outcome.withdrawn += u64::from(leases.units);
                     }

@@ -85,8 +85,7 @@ impl Runner {
     /// Loads from the newest good snapshot and the rows behind it.
     pub(super) fn load(stream: &StreamName, settings: Settings, journal: &Journal) -> Result<Self, Broken> {
         let known_published = journal.rows.last().map_or(0, |row| row.published);
-        let restore =
-            |bytes: &Vec<u8>| Turn::<Market>::restore(stream.clone(), settings, bytes).ok();
+        let restore = |bytes: &Vec<u8>| Turn::<Market>::restore(stream.clone(), settings, bytes).ok();
         // What a row says is told while it is folded: a snapshot past the published rows would skip some.
         let is_told = |turn: &Turn<Market>| turn.sequence() <= known_published;
         let newest = journal.snapshots.iter().rev().filter_map(restore).find(is_told);
@@ -95,10 +94,9 @@ impl Runner {
         let mut left_over = VecDeque::new();
         let from = turn.sequence() as usize;
         for row in journal.rows.get(from..).unwrap_or_default() {
-            let fold = turn.fold(row, row.sequence > known_published).map_err(|error| Broken {
-                invariant: "I7",
-                details: error.to_string(),
-            })?;
+            let fold = turn
+                .fold(row, row.sequence > known_published)
+                .map_err(|error| Broken { invariant: "I7", details: error.to_string() })?;
             left_over.extend(fold.outgoing);
         }
         Ok(Self { turn, pipeline: VecDeque::new(), left_over })
@@ -248,14 +246,11 @@ impl Runner {
     }
 }
 
-fn again(
-    stream: &StreamName,
-    journal: &Journal,
-    repeat: turn::Repeat,
-) -> Result<Vec<Outgoing>, Broken> {
+fn again(stream: &StreamName, journal: &Journal, repeat: turn::Repeat) -> Result<Vec<Outgoing>, Broken> {
     let broken = |details: String| Broken { invariant: "I1", details };
     let sequence = repeat.locator.sequence();
-    let row = journal.row(sequence).ok_or_else(|| broken(format!("row {sequence} of an answer is missing")))?;
+    let row =
+        journal.row(sequence).ok_or_else(|| broken(format!("row {sequence} of an answer is missing")))?;
     retell::<Market>(stream, row, &[repeat]).map_err(|error| broken(error.to_string()))
 }
 

@@ -59,9 +59,8 @@ fn markets(client: &Client, is_json: bool) -> Result<()> {
         .iter()
         .map(|market| {
             let percentiles = market.percentiles;
-            let percentile = |which: fn(market::view::json::Percentiles) -> Price| {
-                text(percentiles.map(which))
-            };
+            let percentile =
+                |which: fn(market::view::json::Percentiles) -> Price| text(percentiles.map(which));
             vec![
                 market.market.to_string(),
                 text(market.prices.price),
@@ -130,7 +129,9 @@ fn line(kind: &str, fact: &Value) -> String {
             get("kept_by")
         ),
         "NoticeWithdrawn" => format!("bid {} keeps {units} in {} after all", get("bid"), get("market")),
-        "Delayed" => format!("bid {}: {units} in {} come by {}", get("bid"), get("market"), get("available_by")),
+        "Delayed" => {
+            format!("bid {}: {units} in {} come by {}", get("bid"), get("market"), get("available_by"))
+        }
         "Released" => {
             format!("bid {}: {units} released in {} ({})", get("bid"), get("market"), get("reason"))
         }

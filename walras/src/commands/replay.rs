@@ -43,7 +43,9 @@ pub fn replay(arguments: &ReplayArgs) -> Result<()> {
             None => config.market.exchanges.keys().collect(),
         };
         for exchange in names {
-            one(arguments, &config, &journal, exchange).await.with_context(|| format!("exchange {exchange}"))?;
+            one(arguments, &config, &journal, exchange)
+                .await
+                .with_context(|| format!("exchange {exchange}"))?;
         }
         journal.close().await;
         Ok(())
@@ -83,19 +85,18 @@ async fn one(
             "decided_again": replayed.decided, "input_bytes": replayed.input_bytes, "chain": chain,
         }));
     }
-    let how = if arguments.audit { format!("{} decided again alike", replayed.decided) } else { "folded".to_owned() };
+    let how = if arguments.audit {
+        format!("{} decided again alike", replayed.decided)
+    } else {
+        "folded".to_owned()
+    };
     print_line(&format!(
         "exchange {exchange}: {} rows ({} archived), {how}; every hash fits; chain {chain}",
         replayed.rows, replayed.archived
     ))
 }
 
-fn take(
-    audit: bool,
-    turn: &mut Turn<Market>,
-    row: journal::Row,
-    replayed: &mut Replayed,
-) -> Result<()> {
+fn take(audit: bool, turn: &mut Turn<Market>, row: journal::Row, replayed: &mut Replayed) -> Result<()> {
     let row = runtime::runner::turn_row(row);
     replayed.rows += 1;
     replayed.input_bytes += row.input.len() as u64;

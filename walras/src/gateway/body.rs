@@ -53,7 +53,8 @@ mod tests {
     use super::super::bids::PlaceRequest;
     use super::*;
 
-    const BID: &str = r#"{"cluster":"c","pool":"p","quantity":2,"options":[{"market":"dfw/gp.large","limit":"0.030"}]}"#;
+    const BID: &str =
+        r#"{"cluster":"c","pool":"p","quantity":2,"options":[{"market":"dfw/gp.large","limit":"0.030"}]}"#;
 
     #[test]
     fn a_wrong_body_names_the_field_and_the_value() {

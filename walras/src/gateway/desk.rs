@@ -7,9 +7,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use market::view::View;
 use market::view::json::BidAlone;
+use proto::envelope::Answers;
 use proto::machine::{Command as _, Role, Sender};
 use proto::market::{Accepted, Answer, MarketCommand};
-use proto::envelope::Answers;
 use proto::{BidId, CommandId, MarketId, PrincipalId, StreamName, TenantId};
 use runtime::batcher::{Batcher, SendError};
 use runtime::bus::{Bus, ReadEnd};
@@ -40,7 +40,6 @@ struct Exchange {
 
 /// Asks the market, and reads from views of it.
 pub struct Desk {
-    sender: Sender,
     exchanges: BTreeMap<StreamName, Exchange>,
     first: StreamName,
     waiting: Arc<Waiting>,
@@ -57,12 +56,14 @@ impl Desk {
         exchanges: &[StreamName],
         unique: &str,
     ) -> anyhow::Result<Self> {
-        let Some(first) = exchanges.first().cloned() else { anyhow::bail!("market.exchanges: none is listed") };
+        let Some(first) = exchanges.first().cloned() else {
+            anyhow::bail!("market.exchanges: none is listed")
+        };
         let sender = Sender { role: Role::Gateway, principal };
         let waiting = Arc::<Waiting>::default();
         let end = bus.stream_state(proto::subject::ANSWER_STREAM).await?;
-        let after = (end.last > 0)
-            .then_some(runtime::bus::Position { created: end.created, sequence: end.last });
+        let after =
+            (end.last > 0).then_some(runtime::bus::Position { created: end.created, sequence: end.last });
         let subject = proto::subject::answer(&sender.principal);
         let answers = bus.read(proto::subject::ANSWER_STREAM, &subject, after).await?;
         tokio::spawn(hand_out(answers, Arc::clone(&waiting)));
@@ -71,7 +72,7 @@ impl Desk {
             let batcher = Batcher::start(bus.clone(), subject, format!("{unique}.{name}"));
             (name.clone(), Exchange { batcher, mirror: Mirror::start(bus.clone(), name.clone()) })
         };
-        Ok(Self { exchanges: exchanges.iter().map(open).collect(), sender, first, waiting })
+        Ok(Self { exchanges: exchanges.iter().map(open).collect(), first, waiting })
     }
 
     /// The exchange that clears a market; the first one for a market nobody knows, which refuses it by name.
@@ -188,11 +189,6 @@ impl Desk {
     /// What happens in an exchange from now on.
     pub fn follow(&self, exchange: &StreamName) -> Option<broadcast::Receiver<Arc<market::view::Told>>> {
         self.exchanges.get(exchange).map(|exchange| exchange.mirror.follow())
-    }
-
-    /// Who the gateway is on the bus.
-    pub fn sender(&self) -> &Sender {
-        &self.sender
     }
 }
 

@@ -82,7 +82,9 @@ mod tests {
         let identity = identity(100);
         assert_eq!(identity.admit(&bearing("Bearer secret-a")).unwrap().as_str(), "a");
         assert_eq!(identity.admit(&bearing("Bearer secret-b")).unwrap().as_str(), "b");
-        for bad in ["", "secret-a", "Bearer", "Bearer ", "Bearer secret-c", "bearer secret-a", "Basic secret-a"] {
+        for bad in
+            ["", "secret-a", "Bearer", "Bearer ", "Bearer secret-c", "bearer secret-a", "Basic secret-a"]
+        {
             assert_eq!(identity.admit(&bearing(bad)).unwrap_err().status, 401, "{bad:?}");
         }
         assert_eq!(identity.admit(&HeaderMap::new()).unwrap_err().status, 401);

@@ -23,12 +23,12 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use axum::{Json, Router};
 use proto::CommandId;
+use runtime::telemetry::{Meter, MeterError, metrics};
+use tokio::sync::Semaphore;
 
 pub use desk::Desk;
 pub use identity::{Identity, TokenHash, hash_token};
 use problem::Problem;
-use runtime::telemetry::{Meter, MeterError, metrics};
-use tokio::sync::Semaphore;
 
 /// What every request can use.
 pub struct Gateway {

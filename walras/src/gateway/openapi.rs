@@ -123,7 +123,10 @@ const OPERATIONS: &[Operation] = &[
         id: "listMarkets",
         summary: "Every market: price, reserve, the bid to win now, supply and demand.",
         path_parameters: &[],
-        query: &[("after", "string", "List what comes after this market."), ("limit", "integer", "At most so many.")],
+        query: &[
+            ("after", "string", "List what comes after this market."),
+            ("limit", "integer", "At most so many."),
+        ],
         body: None,
         success: 200,
         answer: "Markets",
@@ -149,7 +152,10 @@ const OPERATIONS: &[Operation] = &[
         id: "showMarketHistory",
         summary: "A market's prices, where they changed.",
         path_parameters: &["region", "class"],
-        query: &[("from", "string", "From this instant on, RFC 3339."), ("limit", "integer", "At most so many points.")],
+        query: &[
+            ("from", "string", "From this instant on, RFC 3339."),
+            ("limit", "integer", "At most so many points."),
+        ],
         body: None,
         success: 200,
         answer: "History",

@@ -106,7 +106,9 @@ const fn status_of(reason: RefusalReason) -> (StatusCode, &'static str, &'static
         RefusalReason::Stale => (StatusCode::CONFLICT, "stale", "Older than what is known"),
         RefusalReason::OutOfRange => (StatusCode::UNPROCESSABLE_ENTITY, "out-of-range", "Out of range"),
         RefusalReason::OffLadder => (StatusCode::UNPROCESSABLE_ENTITY, "off-ladder", "Not on the ladder"),
-        RefusalReason::BelowReserve => (StatusCode::UNPROCESSABLE_ENTITY, "below-reserve", "Below the reserve"),
+        RefusalReason::BelowReserve => {
+            (StatusCode::UNPROCESSABLE_ENTITY, "below-reserve", "Below the reserve")
+        }
         RefusalReason::Duplicate => (StatusCode::UNPROCESSABLE_ENTITY, "duplicate", "Stands twice"),
         RefusalReason::LimitReached => (StatusCode::TOO_MANY_REQUESTS, "limit-reached", "Limit reached"),
         RefusalReason::Unsupported => (StatusCode::NOT_IMPLEMENTED, "unsupported", "Not supported yet"),

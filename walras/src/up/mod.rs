@@ -17,8 +17,8 @@ use runtime::bus::{BrokerOptions, Bus, Durability};
 use runtime::config::{Config, ConfigFlags};
 use runtime::nats::access::inbox_prefix;
 use runtime::nats::guard::GuardCommand;
-use runtime::nats::server::{Server, ServerSpec};
 use runtime::nats::layout;
+use runtime::nats::server::{Server, ServerSpec, ServerState};
 use runtime::shell::{Shell, Stage};
 use runtime::telemetry;
 use serde_json::json;
@@ -56,7 +56,9 @@ where
     };
     if flags.dump_config {
         let dumped = loaded.dump().map_err(Into::into);
-        return crate::run::finish(dumped.and_then(|text| crate::commands::table::print_line(text.trim_end())));
+        return crate::run::finish(
+            dumped.and_then(|text| crate::commands::table::print_line(text.trim_end())),
+        );
     }
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -96,7 +98,8 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     market_service::start(&mut shell, &bus, &journal, &config, &owner()?, parties.trusted()).await?;
     let address = start_gateway(&mut shell, &bus, &config, &parties.tokens, &exchanges).await?;
     for party in parties.demo(&config, clock())? {
-        let options = broker_options(&config, server.as_ref(), &party.principal, party.seed)?;
+        let mut options = broker_options(&config, server.as_ref(), &party.principal, party.seed)?;
+        options.may_see_streams = false;
         let party_bus = Bus::connect(options).await.with_context(|| format!("demo {}", party.principal))?;
         let task = demo::live(party.party, party_bus, party.exchange, unique(), clock);
         shell.spawn(format!("demo {}", party.principal), Stage::Entrance, |stop| async move {
@@ -124,7 +127,10 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
         "tokens": parties.token_files(),
     });
     keys::write(&config.data_dir.join("up.json"), &serde_json::to_string_pretty(&up)?)?;
-    tracing::info!("up: console and API at http://{address}, broker at {nats_url}; details in {}", config.data_dir.join("up.json").display());
+    tracing::info!(
+        "up: console and API at http://{address}, broker at {nats_url}; details in {}",
+        config.data_dir.join("up.json").display()
+    );
     if let Some(server) = server {
         watch_server(&mut shell, server);
     }
@@ -186,6 +192,9 @@ async fn ground(config: &Config, parties: &Parties, shell: &mut Shell) -> Result
         ),
         (None, None) => None,
     };
+    if let Some(server) = &server {
+        telemetry::show_broker(shell.meter(), server.state())?;
+    }
     let bus = connect(config, server.as_ref(), SERVICE, seed, shell).await?;
     let mut specs = vec![layout::answer_stream(), layout::order_stream()];
     for exchange in config.market.exchanges.keys() {
@@ -193,7 +202,7 @@ async fn ground(config: &Config, parties: &Parties, shell: &mut Shell) -> Result
         specs.push(layout::event_stream("market", exchange.as_str()));
     }
     for spec in &mut specs {
-        spec.replicas = config.bus.replicas;
+        config.bus.shape(spec);
         bus.ensure_stream(spec).await?;
     }
     Ok((bus, server))
@@ -214,8 +223,7 @@ fn broker_options(
     options.inbox_prefix = inbox_prefix(principal);
     options.seed = seed;
     options.certificate_authority.clone_from(&config.bus.certificate_authority);
-    options.monitoring_url =
-        server.map(Server::monitoring_url).or_else(|| config.bus.monitoring_url.clone());
+    options.monitoring_url = server.map(Server::monitoring_url).or_else(|| config.bus.monitoring_url.clone());
     Ok(options)
 }
 
@@ -301,12 +309,15 @@ async fn wait_until_ready(shell: &Shell) {
 fn watch_server(shell: &mut Shell, server: Server) {
     let mut state = server.state();
     shell.spawn("nats-server", Stage::Ground, |stop| async move {
-        use runtime::nats::server::ServerState;
-        tokio::select! {
-            () = stop.into_requested() => Ok(server.stop().await?),
-            failed = state.wait_for(|state| matches!(state, ServerState::Failed(_) | ServerState::Stopped)) => {
-                anyhow::bail!("the broker ended: {:?}", failed.map(|state| state.clone()))
-            }
+        let is_over = |state: &ServerState| matches!(state, ServerState::Failed(_) | ServerState::Stopped);
+        let over = async { state.wait_for(is_over).await.map(|state| state.clone()) };
+        let ended = tokio::select! {
+            () = stop.into_requested() => None,
+            ended = over => Some(ended),
+        };
+        match ended {
+            None => Ok(server.stop().await?),
+            Some(ended) => anyhow::bail!("the broker ended: {ended:?}"),
         }
     });
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use proto::machine::Role;
 use proto::market::{Ladder, Trust};
-use proto::{PrincipalId, Price, StreamName, TenantId, Timestamp};
+use proto::{Price, PrincipalId, StreamName, TenantId, Timestamp};
 use runtime::config::Config;
 use runtime::nats::access::{Access, MachineStream, Party, ServiceRole, ServiceUser, Storefront};
 use simulations::chance::Chance;
@@ -171,8 +171,11 @@ impl Parties {
             let fork = chance.fork();
             let party = if name.ends_with("hypervisor") {
                 let units_max = config.demo.servers_per_market;
-                let habits =
-                    HypervisorHabits { units_max, interval_milliseconds: 1_500, ..HypervisorHabits::default() };
+                let habits = HypervisorHabits {
+                    units_max,
+                    interval_milliseconds: 1_500,
+                    ..HypervisorHabits::default()
+                };
                 let generation = now.micros().unsigned_abs();
                 demo::Party::Hypervisor(Box::new(Hypervisor::new(
                     principal, &listings, habits, &run, generation, now, fork,
@@ -184,9 +187,8 @@ impl Parties {
                     ..Habits::default()
                 };
                 let tenants = self.tenants.clone();
-                let storefront = outside::Storefront::new(
-                    principal, tenants, listings.clone(), habits, &run, now, fork,
-                );
+                let storefront =
+                    outside::Storefront::new(principal, tenants, listings.clone(), habits, &run, now, fork);
                 demo::Party::Storefront(Box::new(storefront.forgetful()))
             };
             parties.push(DemoParty {
