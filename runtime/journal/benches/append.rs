@@ -1,13 +1,14 @@
 //! How fast rows become durable, against what the disk allows.
 //!
-//! The floor is a plain file in the same folder: the same bytes, one `write` and one `fdatasync` each. Floor and
-//! journal take turns in short blocks, because a shared disk changes its mind within seconds.
+//! The floor is a plain file in the same folder: the same bytes, one `write` and one `fdatasync` each, over space
+//! that was written before, as in a log that is used again and again (a growing file is several times slower).
+//! Floor and journal take turns in short blocks, because a shared disk changes its mind within seconds.
 //!
 //! `cargo bench -p journal` runs all; `-- sqlite` or `-- postgres` one database; `WALRAS_BENCH_SECONDS` sets the
 //! time per line (default 2).
 
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{Seek as _, SeekFrom, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -119,8 +120,12 @@ fn answer(number: u64) -> Answer {
     Answer { key: mixed.to_le_bytes(), seq: number, index: 0, digest: number }
 }
 
+/// Bytes of the floor's file, which is written over from the beginning when they are used up.
+const FLOOR_BYTES: usize = 64 << 20;
+
 struct Floor {
     file: File,
+    place: usize,
     bytes: Vec<u8>,
     took: Vec<u128>,
     cpu_micros: u64,
@@ -128,15 +133,25 @@ struct Floor {
 
 impl Floor {
     fn create(path: &Path, bytes: usize) -> std::io::Result<Self> {
-        Ok(Self { file: File::create(path)?, bytes: noise(bytes), took: Vec::new(), cpu_micros: 0 })
+        let mut file = File::create(path)?;
+        for _ in 0..FLOOR_BYTES >> 20 {
+            file.write_all(&vec![0; 1 << 20])?;
+        }
+        file.sync_all()?;
+        Ok(Self { file, place: FLOOR_BYTES, bytes: noise(bytes), took: Vec::new(), cpu_micros: 0 })
     }
 
     fn run(&mut self, block: Duration) -> std::io::Result<()> {
         let (end, before) = (Instant::now() + block, cpu_micros());
         while Instant::now() < end {
             let start = Instant::now();
+            if self.place + self.bytes.len() > FLOOR_BYTES {
+                self.file.seek(SeekFrom::Start(0))?;
+                self.place = 0;
+            }
             self.file.write_all(&self.bytes)?;
             self.file.sync_data()?;
+            self.place += self.bytes.len();
             self.took.push(start.elapsed().as_nanos());
         }
         self.cpu_micros += cpu_micros() - before;

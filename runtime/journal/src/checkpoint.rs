@@ -7,19 +7,27 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use sqlx::Executor;
+use sqlx::{AnyConnection, Executor, Row as _};
 
 use crate::database::{Journal, Kind};
+use crate::error::JournalError;
 
 /// Bytes of a page of a new SQLite database. Four times SQLite's own choice: a row of 400 KiB costs a third less
 /// processor time, one of 300 bytes no more.
 pub(crate) const PAGE_BYTES: u32 = 16 << 10;
 
 /// Bytes of log after which the committing append makes sure that it begins anew; also what its file is cut back to.
-pub(crate) const LOG_BYTES_MAX: u32 = 64 << 20;
+pub(crate) const LOG_BYTES_MAX: u32 = 16 << 20;
 
 /// Bytes of log after which it is folded in the background.
 const FOLDED_BYTES: u64 = 4 << 20;
+
+/// Bytes that the log's file has from the start. An append into space that the file has already is synced by writing
+/// its data; one that makes the file grow waits for the file system's own journal, too.
+const RESERVED_BYTES: u32 = 8 << 20;
+
+/// More than SQLite keeps of a transaction in memory. Only what exceeds it reaches the log before a commit.
+const UNWRITTEN_BYTES: u32 = 4 << 20;
 
 /// Pages that the smallest append writes: one of the table, one of its index.
 const PAGES_PER_APPEND: u64 = 2;
@@ -54,7 +62,7 @@ impl Journal {
         });
     }
 
-    async fn fold(&self) -> Result<(), crate::JournalError> {
+    async fn fold(&self) -> Result<(), JournalError> {
         const OPERATION: &str = "fold the log";
         let mut lent = self.reader(OPERATION, "-").await?;
         let passive = sqlx::raw_sql("PRAGMA wal_checkpoint(PASSIVE)");
@@ -63,4 +71,27 @@ impl Journal {
         lent.give_back();
         Ok(())
     }
+}
+
+/// Gives the log's file its space, by a transaction that is rolled back.
+pub(crate) async fn reserve(journal: &Journal, connection: &mut AnyConnection) -> Result<(), JournalError> {
+    let bytes = RESERVED_BYTES + UNWRITTEN_BYTES;
+    let fill = format!(
+        "BEGIN IMMEDIATE;
+         CREATE TABLE log_space (filling BYTEA NOT NULL);
+         INSERT INTO log_space (filling) VALUES (zeroblob({bytes}));
+         ROLLBACK"
+    );
+    let work = async {
+        // Name and file of each open database; the first is the journal.
+        let file: String = connection.fetch_one(sqlx::raw_sql("PRAGMA database_list")).await?.try_get(2)?;
+        // A log that was left behind has its space and possibly rows.
+        let is_there =
+            std::fs::metadata(format!("{file}-wal")).is_ok_and(|log| log.len() >= u64::from(RESERVED_BYTES));
+        if !is_there {
+            connection.execute(sqlx::raw_sql(sqlx::AssertSqlSafe(fill))).await?;
+        }
+        Ok(())
+    };
+    journal.within(work).await.map_err(|source| journal.cannot_open("reserve space for its log", source))
 }

@@ -2,6 +2,7 @@
 
 use sqlx::{AnyConnection, Connection, Executor, Row as _};
 
+use crate::checkpoint::reserve;
 use crate::database::{Journal, Kind};
 use crate::error::JournalError;
 use crate::rows::begin;
@@ -95,6 +96,9 @@ pub(crate) async fn prepare(journal: &Journal) -> Result<(), JournalError> {
     if found < known {
         let upgraded = journal.within(upgrade(journal.kind(), lent.connection())).await;
         upgraded.map_err(|source| journal.cannot_open("create the tables", source))?;
+    }
+    if journal.kind() == Kind::Sqlite {
+        reserve(journal, lent.connection()).await?;
     }
     lent.give_back();
     Ok(())

@@ -185,3 +185,27 @@ async fn an_error_names_stream_database_and_operation() {
     assert!(text.starts_with("database sqlite:") && text.ends_with("stream a: cannot append"), "{text}");
     assert!(told(&error).contains("no such table"), "{}", told(&error));
 }
+
+/// SQLite's log has its space from the start, keeps it, and does not grow with what goes through it.
+#[test]
+fn the_log_of_sqlite_keeps_its_size() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let fresh = Fresh::sqlite().await;
+        let file = std::path::PathBuf::from(fresh.url.trim_start_matches("sqlite:"));
+        let log = file.with_extension("db-wal");
+        let megabytes = |path: &std::path::Path| std::fs::metadata(path).unwrap().len() >> 20;
+        assert_eq!(megabytes(&file), 0);
+        assert!((8..16).contains(&megabytes(&log)), "{} MiB", megabytes(&log));
+        let mut large = row(1);
+        large.events = vec![7; 1 << 20];
+        let me = owner("me");
+        for seq in 1..=64 {
+            large.seq = seq;
+            assert_eq!(fresh.journal.append("a", &me, &[large.clone()]).await.unwrap(), Appended::Committed);
+            // The limit, and what one append and a fold under way may add.
+            assert!(megabytes(&log) < 32, "{} MiB", megabytes(&log));
+        }
+        assert!(megabytes(&file) >= 32, "the log is folded as it goes");
+    });
+}
