@@ -230,6 +230,8 @@ impl Market {
         }
         let departing: BTreeSet<_> = departing.into_iter().map(|(market, at)| (at, market)).collect();
         same("I8", "timers of notices", &self.departing, &departing)?;
+        let shaken = self.markets.iter().filter(|record| record.is_shaken).map(|record| record.number);
+        same("I8", "markets with delays to tell", &self.shaken, &shaken.collect())?;
         let standing = self.bids.all().filter(|(_, bid)| bid.stands());
         let expiring: BTreeSet<_> =
             standing.filter_map(|(_, bid)| Some((bid.expires_at?, bid.number))).collect();

@@ -129,6 +129,7 @@ impl Market {
     /// A span's leases need not leave after all.
     pub(super) fn stay(&mut self, place: u32, index: u32) {
         self.turn(place, index, Stand::Served, Timestamp::default());
+        self.shake(self.leases.span(index).market);
     }
 
     fn turn(&mut self, place: u32, index: u32, stand: Stand, until: Timestamp) {

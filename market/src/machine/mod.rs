@@ -79,6 +79,8 @@ pub struct Market {
     departing: BTreeSet<(Timestamp, MarketNumber)>,
     /// Markets in which something happened since the last round.
     dirty: Vec<MarketNumber>,
+    /// Markets in which units in line may get their servers later than they were told.
+    shaken: BTreeSet<MarketNumber>,
     /// Digests of all markets as of the last round, of sources, of finished bids.
     sealed: Sum,
     entries: Sum,
@@ -107,6 +109,18 @@ impl Market {
         {
             record.is_dirty = true;
             self.dirty.push(number);
+        }
+    }
+
+    /// Notes that units in line may get their servers later than they were told.
+    fn shake(&mut self, number: MarketNumber) {
+        if let Some(record) = self.markets.get_mut(usize::from(number))
+            && record.servers.waiting() > 0
+            && !record.is_shaken
+        {
+            record.is_shaken = true;
+            self.shaken.insert(number);
+            self.soil(number);
         }
     }
 
@@ -161,6 +175,7 @@ impl Machine for Market {
             finished: VecDeque::new(),
             departing: BTreeSet::new(),
             dirty: Vec::new(),
+            shaken: BTreeSet::new(),
             sealed: Sum::default(),
             entries: Sum::default(),
             fault: None,

@@ -45,6 +45,8 @@ pub(super) struct MarketRecord {
     pub(super) servers: Servers,
     /// The instant under which the market stands among the timers.
     pub(super) timer: Option<Timestamp>,
+    /// Whether units in line may get their servers later than they were told.
+    pub(super) is_shaken: bool,
     /// Whether something happened since the last round.
     pub(super) is_dirty: bool,
     /// Its digest as of the last round.
@@ -74,6 +76,7 @@ impl MarketRecord {
             told: None,
             servers: Servers::default(),
             timer: None,
+            is_shaken: false,
             is_dirty: false,
             sealed: 0,
         })
@@ -156,7 +159,8 @@ impl MarketRecord {
         let told = self.told.unwrap_or_default();
         let price = told.price.map_or(u64::MAX, Price::micros);
         let lowest = told.lowest_winning_bid.map_or(u64::MAX, Price::micros);
-        let place = u64::from(self.number) | (u64::from(self.told.is_some()) << 32);
+        let flags = u64::from(self.told.is_some()) | (u64::from(self.is_shaken) << 1);
+        let place = u64::from(self.number) | (flags << 32);
         let sold = (u64::from(told.supply) << 32) | u64::from(told.sold);
         let words = [
             place,

@@ -6,6 +6,7 @@ use proto::market::{
 };
 
 use super::Market;
+use super::bounds::{DELAY_MARGIN_DIVISOR, DELAYS_TOLD_EVERY_MICROSECONDS};
 use super::lease::Stand;
 use super::record::Departure;
 use crate::book::Change;
@@ -50,9 +51,18 @@ impl Market {
         let round = self.next.round + 1;
         let before = events.len();
         let mut has_changed = false;
+        let tells_delays = self.is_new_second(now);
+        if tells_delays {
+            self.soil_shaken();
+        }
         self.dirty.sort_unstable();
         for place in 0..self.dirty.len() {
-            has_changed |= self.close_in(self.dirty[place], round, now, events);
+            let market = self.dirty[place];
+            has_changed |= self.close_in(market, round, now, events);
+            if tells_delays && self.market(market).is_some_and(|record| record.is_shaken) {
+                self.tell_delayed(market, round, events);
+                has_changed = true;
+            }
         }
         if has_changed || events.len() > before {
             events.push(MarketEvent::RoundClosed { round });
@@ -64,6 +74,12 @@ impl Market {
 
     /// A round is over: winners are incumbents.
     pub(super) fn round_closed(&mut self, at: Timestamp, round: RoundNumber) {
+        if self.is_new_second(at) {
+            self.soil_shaken();
+            for market in std::mem::take(&mut self.shaken) {
+                self.markets[usize::from(market)].is_shaken = false;
+            }
+        }
         self.next.round = round;
         self.next.round_at = Some(at);
         for place in 0..self.dirty.len() {
@@ -74,6 +90,28 @@ impl Market {
             }
         }
         self.seal();
+    }
+
+    /// When those in line are told of delays, if there are any: with the first round of a new second.
+    pub(super) fn delays_due(&self) -> Option<Timestamp> {
+        (!self.shaken.is_empty()).then(|| self.next_second())
+    }
+
+    /// Where the second after that of the last round begins.
+    fn next_second(&self) -> Timestamp {
+        let Some(last) = self.next.round_at else { return Timestamp::MIN };
+        let second = last.micros().div_euclid(DELAYS_TOLD_EVERY_MICROSECONDS);
+        Timestamp::from_micros((second + 1) * DELAYS_TOLD_EVERY_MICROSECONDS)
+    }
+
+    fn is_new_second(&self, now: Timestamp) -> bool {
+        self.next_second() <= now
+    }
+
+    fn soil_shaken(&mut self) {
+        for market in self.shaken.clone() {
+            self.soil(market);
+        }
     }
 
     /// The round in one market; whether anything changed there that no event tells.
@@ -89,7 +127,6 @@ impl Market {
         self.collect_shifts(market, &mut shifts);
         let Some(record) = self.market(market) else { return false };
         let figures = record.figures();
-        let has_shrunk = record.told.is_some_and(|told| record.supply < told.supply);
         let has_changed = !shifts.is_empty() || !record.departures.is_empty();
         if shifts.iter().any(|shift| shift.after < shift.before) {
             let mut losses = Losses {
@@ -109,19 +146,13 @@ impl Market {
         // Who wins comes in order of limit, then age: so are leases numbered, and servers given out.
         shifts.retain(|shift| shift.after > shift.before);
         shifts.sort_unstable_by(|a, b| (b.limit, a.age, a.number).cmp(&(a.limit, b.age, b.number)));
-        let mut has_withdrawn = false;
         for shift in &mut shifts {
-            let withdrawn = self.withdraw(shift, market, round, now, events);
-            has_withdrawn |= withdrawn > 0;
-            shift.before += withdrawn;
+            shift.before += self.withdraw(shift, market, round, now, events);
         }
         for shift in &shifts {
             self.award(shift, market, round, events);
         }
         self.scratch.shifts = shifts;
-        if has_withdrawn || has_shrunk {
-            self.tell_delayed(market, round, events);
-        }
         self.tell_figures(market, round, figures, events);
         has_changed
     }
@@ -317,7 +348,9 @@ impl Market {
     /// Tells those in line whose server comes later than they were told.
     fn tell_delayed(&mut self, market: MarketNumber, round: RoundNumber, events: &mut Vec<MarketEvent>) {
         let Some(record) = self.market(market) else { return };
-        for (index, available_by) in record.servers.delayed(&self.leases) {
+        let margin = i64::from(record.settings.notice_seconds) * 1_000_000 / DELAY_MARGIN_DIVISOR;
+        for (index, promised) in record.servers.delayed(&self.leases) {
+            let available_by = promised.plus_micros(margin);
             let span = *self.leases.span(index);
             let (number, leases) = (span.number, span.leases());
             events.push(MarketEvent::UnitsDelayed { number, market, leases, round, available_by });

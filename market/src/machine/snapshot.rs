@@ -58,6 +58,7 @@ struct SavedMarket {
     sources: Vec<(String, u64, u32, SupplyCause, Option<Instant>)>,
     departures: Vec<(Instant, u32)>,
     told: Option<SavedFigures>,
+    is_shaken: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -259,6 +260,10 @@ impl Market {
             sold: told.sold,
             wanted: told.wanted,
         });
+        record.is_shaken = saved.is_shaken;
+        if saved.is_shaken {
+            self.shaken.insert(number);
+        }
         record.servers.set_supply(&mut self.leases, record.supply);
         self.market_names.insert(text(record.id.as_str()), u32::from(number));
         self.markets.push(record);
@@ -451,5 +456,6 @@ fn save_market(record: &MarketRecord) -> SavedMarket {
             sold: told.sold,
             wanted: told.wanted,
         }),
+        is_shaken: record.is_shaken,
     }
 }

@@ -117,7 +117,8 @@ impl Market {
             self.entries.remove(digest_of_source(market, id, before));
         }
         self.entries.add(digest_of_source(market, id, &source));
-        let supply = record.supply - units_before + source.units;
+        let supply_before = record.supply;
+        let supply = supply_before - units_before + source.units;
         if let Some(gone_at) = source.gone_at.filter(|_| source.units < units_before) {
             record.note_departure(gone_at, units_before - source.units);
         }
@@ -127,6 +128,9 @@ impl Market {
         record.servers.set_supply(&mut self.leases, supply);
         if let Err(error) = done {
             self.broke("I2", error);
+        }
+        if supply < supply_before {
+            self.shake(market);
         }
         self.soil(market);
     }

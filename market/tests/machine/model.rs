@@ -9,6 +9,7 @@ use proto::market::{LossReason, ReleaseReason};
 
 /// Microseconds.
 pub(crate) type Instant = i64;
+const SECOND: Instant = 1_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fact {
@@ -97,6 +98,8 @@ pub(crate) struct Place {
     departures: Vec<(Instant, u32)>,
     told: Option<Fact>,
     told_supply: u32,
+    /// Units in line may get their servers later than they were told.
+    is_shaken: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -159,6 +162,7 @@ impl Model {
             departures: Vec::new(),
             told: None,
             told_supply: 0,
+            is_shaken: false,
         });
     }
 
@@ -364,6 +368,8 @@ impl Model {
             }
             self.is_pending = true;
             self.serve(market);
+            let is_less = said.1 < units_before;
+            self.markets[market].is_shaken |= is_less && !self.line(market).is_empty();
         }
         self.markets[market].supply()
     }
@@ -393,7 +399,9 @@ impl Model {
             facts.push(Fact::Expired(number));
             self.end(now, number, LossReason::Expired, facts);
         }
-        if self.is_pending && self.round_at.is_none_or(|last| last + self.pause <= now) {
+        let is_shaken = self.markets.iter().any(|place| place.is_shaken);
+        let tells_delays = is_shaken && self.round_at.is_none_or(|last| last / SECOND < now / SECOND);
+        if (self.is_pending || tells_delays) && self.round_at.is_none_or(|last| last + self.pause <= now) {
             self.close_round(now, facts);
         }
     }
@@ -441,6 +449,7 @@ impl Model {
 
     fn close_round(&mut self, now: Instant, facts: &mut Vec<Fact>) {
         self.is_pending = false;
+        let mut was_shaken = false;
         let before = facts.len();
         let mut has_departures = false;
         for market in 0..self.markets.len() {
@@ -448,7 +457,16 @@ impl Model {
             self.close_in(market, now, facts);
             self.markets[market].departures.clear();
         }
-        if facts.len() > before || has_departures {
+        // Told in the first round of a second.
+        for market in 0..self.markets.len() {
+            let is_new_second = self.round_at.is_none_or(|last| last / SECOND < now / SECOND);
+            if is_new_second && self.markets[market].is_shaken {
+                was_shaken = true;
+                self.delay(market, facts);
+                self.markets[market].is_shaken = false;
+            }
+        }
+        if facts.len() > before || has_departures || was_shaken {
             self.round += 1;
             self.round_at = Some(now);
             facts.push(Fact::Round(self.round));
@@ -459,7 +477,6 @@ impl Model {
         let supply = self.markets[market].supply();
         let winners = self.winners(market, supply);
         let with_old_supply = self.winners(market, supply.max(self.markets[market].told_supply));
-        let has_shrunk = supply < self.markets[market].told_supply;
         let won = |winners: &[(u64, usize, u64)], number: u64| {
             winners.iter().filter(|unit| unit.0 == number).count()
         };
@@ -507,7 +524,7 @@ impl Model {
                 self.lose(now, number, lease, reason, deadline, lowest, facts);
             }
         }
-        self.gain(market, now, &winners, &held, has_shrunk, facts);
+        self.gain(market, now, &winners, &held, facts);
         for &number in &numbers {
             for (place, unit) in self.bid(number).units.iter_mut().enumerate() {
                 unit.is_incumbent = winners.iter().any(|winner| (winner.0, winner.1) == (number, place));
@@ -527,7 +544,6 @@ impl Model {
         now: Instant,
         winners: &[(u64, usize, u64)],
         held: &BTreeMap<u64, usize>,
-        has_shrunk: bool,
         facts: &mut Vec<Fact>,
     ) {
         let mut gains = Vec::new();
@@ -541,7 +557,6 @@ impl Model {
             }
         }
         gains.sort_unstable();
-        let mut has_withdrawn = false;
         for (.., number, units) in &mut gains {
             let may_stay = |lease: &&Lease| {
                 lease.market == market
@@ -556,7 +571,8 @@ impl Model {
                     lease.state = State::Served;
                     facts.push(Fact::Withdrawn { lease: lease.number });
                     *units -= 1;
-                    has_withdrawn = true;
+                    let has_line = !self.line(market).is_empty();
+                    self.markets[market].is_shaken |= has_line;
                 }
             }
         }
@@ -576,9 +592,6 @@ impl Model {
                 self.bid(number).leases.push(Lease { number: lease, market, state });
                 facts.push(Fact::Awarded { lease, bid: number, by });
             }
-        }
-        if has_withdrawn || has_shrunk {
-            self.delay(market, facts);
         }
     }
 
@@ -644,6 +657,8 @@ impl Model {
             if let Some(&by) = leaving.get(gone_anyhow + end - 1)
                 && by > line[first].1
             {
+                // A sixteenth of the notice on top.
+                let by = by + self.markets[market].notice / 16;
                 for &(number, ..) in &line[first..end] {
                     let mut leases = self.bids.iter_mut().flat_map(|bid| &mut bid.leases);
                     let lease = leases.find(|lease| lease.number == number).unwrap();

@@ -116,7 +116,7 @@ fn a_notice_is_final_once_its_server_is_promised_and_due_soon() {
     world.place("b", 1, "0.020");
     assert_eq!(
         but_prices(world.wait(25).cancel("c")),
-        ["cancelled c", "notice c #2 cancelled at 85", "withdrawn a #1", "delayed b #3 by 85"]
+        ["cancelled c", "notice c #2 cancelled at 85", "withdrawn a #1", "delayed b #3 by 88"]
     );
 }
 
@@ -131,7 +131,7 @@ fn how_long_a_notice_can_be_withdrawn_is_a_setting() {
     let lines = but_prices(world.wait(59).cancel("c"));
     assert_eq!(
         lines,
-        ["cancelled c", "notice c #2 cancelled at 119", "withdrawn a #1", "delayed b #3 by 119"]
+        ["cancelled c", "notice c #2 cancelled at 119", "withdrawn a #1", "delayed b #3 by 122"]
     );
 }
 

@@ -20,8 +20,8 @@ use market::Market;
 use ours::Ours;
 use proto::machine::{Received, Role, Sender};
 use proto::market::{
-    AmendBid, BidOption, CancelBid, DefineMarket, Ladder, MarketCommand, MarketEvent, MarketSettings, PlaceBid,
-    SupplyOffered, Terms,
+    AmendBid, BidOption, CancelBid, DefineMarket, Ladder, MarketCommand, MarketEvent, MarketSettings,
+    PlaceBid, SupplyOffered, Terms,
 };
 use proto::{CommandId, Machine, Price, Timestamp};
 use stream::{Event, Stream, stream};
