@@ -120,6 +120,8 @@ pub(crate) const SUBSCRIBE: &[(&str, &str)] = &[
     ("walras.v1.answer.s2", "2"),
     ("walras.v1.answer.h1", "H"),
     ("walras.v1.answer.gateway", "G"),
+    ("walras.v1.answer.market", "M"),
+    ("walras.v1.answer.placement", "P"),
     ("walras.v1.answer.*", ""),
     ("walras.v1.answer.>", ""),
     ("walras.v1.order.hypervisor.h1", "H"),
