@@ -1,12 +1,15 @@
 //! Health and metrics over a real socket, and what promtool says of them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
+
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
 use runtime::admin::{CONNECTIONS_MAX, Health, serve};
 use runtime::bus::{Bus, Durability};
-use runtime::telemetry::{Kind, METRICS, Meter, show_bus, show_durability};
+use runtime::nats::server::ServerState;
+use runtime::telemetry::{Kind, METRICS, Meter, show_broker, show_bus, show_durability};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -186,4 +189,22 @@ async fn the_bus_is_shown_as_it_is_when_asked() {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }
     assert!(show_bus(&meter.of("nats"), &bus).is_err(), "not a metric of that service");
+}
+
+#[test]
+fn restarts_of_the_broker_are_counted_once() {
+    let meter = Meter::new("market").unwrap();
+    let (state, watched) = tokio::sync::watch::channel(ServerState::Starting);
+    show_broker(&meter, watched).unwrap();
+    let shows = |line: &str| {
+        let text = meter.text().unwrap();
+        assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
+    };
+    shows("walras_nats_server_restarts_total 0");
+    state.send_replace(ServerState::Running { pid: 7, restarts: 2 });
+    shows("walras_nats_server_restarts_total 2");
+    state.send_replace(ServerState::Starting);
+    shows("walras_nats_server_restarts_total 2");
+    state.send_replace(ServerState::Running { pid: 8, restarts: 3 });
+    shows("walras_nats_server_restarts_total 3");
 }

@@ -1,13 +1,17 @@
 //! The configuration as an operator meets it: layers, typing errors, secrets, the dump.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
+
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Parser;
 use proptest::prelude::*;
 use proto::market::{Ladder, PriceRule};
 use runtime::config::{Config, ConfigError, ConfigFlags, Loaded, LogFormat, MARKETS_MAX, Sources, load};
+use runtime::nats::layout;
 
 const TOKEN: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
 
@@ -189,7 +193,7 @@ fn wrong_files_are_refused_with_line_key_and_value() {
         ("[bus]\nnats_url = 'http://x'\n", "walras.toml:2: bus.nats_url: must be nats://HOST:PORT"),
         ("[bus]\nnats_url = 'nats://x'\nport = 1\n", "walras.toml:3: bus.port: is for a nats-server child"),
         ("[bus]\nreplicas = 3\n", "walras.toml:2: bus.replicas: a nats-server child is one server"),
-        ("[bus]\nstream_bytes_max = 5\n", "walras.toml:2: bus.stream_bytes_max: 5 is not in "),
+        ("[bus]\ncommand_bytes_max = 5\n", "walras.toml:2: bus.command_bytes_max: 5 is not in "),
         (
             "[journal]\ndatabase_url = 'mysql://x'\n",
             "walras.toml:2: journal.database_url: must be sqlite:PATH",
@@ -342,6 +346,30 @@ fn parties_are_unique() {
         let error = Case::new().file(&text).error();
         assert!(error.contains(part), "{error} does not say {part}");
     }
+}
+
+#[test]
+fn streams_are_shaped_as_configured_and_by_default_as_they_are_laid_out() {
+    let specs = || {
+        [
+            layout::command_stream("market", "main"),
+            layout::event_stream("market", "main"),
+            layout::answer_stream(),
+        ]
+    };
+    let by_default = load(&Sources::default()).unwrap().config.bus;
+    for spec in specs() {
+        let mut shaped = spec.clone();
+        by_default.shape(&mut shaped);
+        assert_eq!(shaped, spec);
+    }
+    let text = "[bus]\nnats_url = 'nats://h:1'\nreplicas = 3\ncommand_bytes_max = 20000000\nevent_bytes_max = 30000000\nevent_days = 2\n";
+    let other = Case::new().file(text).load().unwrap().config.bus;
+    let [mut commands, mut events, _] = specs();
+    other.shape(&mut commands);
+    other.shape(&mut events);
+    assert_eq!((commands.replicas, commands.max_bytes, commands.max_age), (3, 20_000_000, None));
+    assert_eq!((events.max_bytes, events.max_age), (30_000_000, Some(Duration::from_hours(48))));
 }
 
 #[test]

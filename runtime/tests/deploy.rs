@@ -1,5 +1,7 @@
 //! What lies under `deploy/` agrees with the code, and the tools that will read it accept it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -109,6 +111,32 @@ fn every_metric_named_in_dashboards_and_alerts_is_exported() {
         }
     }
     assert!(seen > 100, "only {seen} names were found: the search is broken");
+}
+
+/// The text of every Rust file of the workspace's own crates.
+fn sources(folder: &Path, into: &mut String) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        let path = entry.path();
+        let name = entry.file_name();
+        if path.is_dir() && !["target", "tests", ".git"].iter().any(|skipped| name == *skipped) {
+            sources(&path, into);
+        } else if path.extension().is_some_and(|ending| ending == "rs") && name != "metrics.rs" {
+            into.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+}
+
+#[test]
+fn every_metric_declared_is_used_by_the_code() {
+    let mut code = String::new();
+    sources(&root(), &mut code);
+    let unused: Vec<&str> = METRICS
+        .iter()
+        .map(|(constant, _)| *constant)
+        .filter(|constant| !code.contains(&format!("metrics::{constant})")))
+        .filter(|constant| !code.contains(&format!("metrics::{constant},")))
+        .collect();
+    assert!(unused.is_empty(), "declared in telemetry::metrics and exported by nobody: {unused:?}");
 }
 
 #[test]

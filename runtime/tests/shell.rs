@@ -1,5 +1,7 @@
 //! Starting, failing and stopping in order; signals on a real process.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
+
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -21,7 +23,7 @@ fn obedient(shell: &mut Shell, log: &Log, name: &'static str, stage: Stage) {
 }
 
 async fn ended(shell: Shell) -> Outcome {
-    tokio::time::timeout(Duration::from_secs(60), shell.wait()).await.expect("the shell stops")
+    tokio::time::timeout(Duration::from_mins(1), shell.wait()).await.expect("the shell stops")
 }
 
 #[tokio::test]

@@ -322,9 +322,11 @@ mod tests {
     fn what_is_shown_is_bounded() {
         let health = health();
         let held: Vec<Condition> =
-            (0..CONDITIONS_MAX + 1).map(|index| health.condition(format!("c{index}"))).collect();
+            (0..=CONDITIONS_MAX).map(|index| health.condition(format!("c{index}"))).collect();
         assert_eq!(health.conditions().len(), CONDITIONS_MAX);
-        held.iter().for_each(|condition| condition.met("yes"));
+        for condition in &held {
+            condition.met("yes");
+        }
         assert!(health.is_ready());
     }
 }

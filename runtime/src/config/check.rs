@@ -14,6 +14,8 @@ const CLAIM_SECONDS_MAX: u32 = 300;
 const ANSWERS_KEPT_MAX: u32 = 1 << 26;
 /// Largest request body: an envelope's commands.
 const BODY_BYTES_MAX: u32 = 1 << 20;
+/// Longest that the bus keeps what it has told, in days.
+const EVENT_DAYS_MAX: u32 = 3_650;
 /// Smallest stream: room for some full envelopes.
 const STREAM_BYTES_MIN: u64 = 16 << 20;
 
@@ -72,9 +74,15 @@ fn check_bus(config: &Config) -> Result<(), Fault> {
     {
         return fault("bus.monitoring_url", format!("{url:?} is no http:// address"));
     }
-    if bus.stream_bytes_max.get() < STREAM_BYTES_MIN || i64::try_from(bus.stream_bytes_max.get()).is_err() {
-        let problem = format!("{} is not in {STREAM_BYTES_MIN} … 2^63 - 1", bus.stream_bytes_max);
-        return fault("bus.stream_bytes_max", problem);
+    for (key, bytes) in
+        [("bus.command_bytes_max", bus.command_bytes_max), ("bus.event_bytes_max", bus.event_bytes_max)]
+    {
+        if !(STREAM_BYTES_MIN..=i64::MAX as u64).contains(&bytes.get()) {
+            return fault(key, format!("{bytes} is not in {STREAM_BYTES_MIN} … 2^63 - 1"));
+        }
+    }
+    if bus.event_days.get() > EVENT_DAYS_MAX {
+        return fault("bus.event_days", format!("{} is more than {EVENT_DAYS_MAX}", bus.event_days));
     }
     match &config.journal.database_url {
         Some(url) if !matches!(url.scheme(), "sqlite" | "postgres" | "postgresql") => {

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use proto::id::StreamName;
 use proto::market::Rules;
 use serde::{Deserialize, Serialize};
+
+use crate::bus::StreamSpec;
 
 use super::catalogue::CatalogueMarket;
 use super::parties::{Party, Service, Storefront, Tenant};
@@ -91,10 +94,12 @@ pub struct BusSettings {
     pub port: u16,
     /// Copies of every stream: 1, or 3 or 5 in a cluster of brokers.
     pub replicas: u8,
-    /// Size at which a command stream refuses and an event stream forgets, in bytes.
-    pub stream_bytes_max: NonZeroU64,
-    /// How long events are kept on the bus, in days; the journal keeps them for ever.
-    pub events_kept_days: NonZeroU32,
+    /// Size at which a stream of commands refuses new ones, in bytes.
+    pub command_bytes_max: NonZeroU64,
+    /// Size at which a stream of events, answers or orders forgets the oldest, in bytes.
+    pub event_bytes_max: NonZeroU64,
+    /// How long events, answers and orders are kept on the bus, in days; the journal keeps them for ever.
+    pub event_days: NonZeroU32,
 }
 
 impl Default for BusSettings {
@@ -107,11 +112,27 @@ impl Default for BusSettings {
             nats_server: None,
             port: 0,
             replicas: 1,
-            stream_bytes_max: NonZeroU64::MIN.saturating_add((1 << 30) - 1),
-            events_kept_days: NonZeroU32::MIN.saturating_add(6),
+            command_bytes_max: NonZeroU64::MIN.saturating_add((1 << 30) - 1),
+            event_bytes_max: NonZeroU64::MIN.saturating_add((2 << 30) - 1),
+            event_days: NonZeroU32::MIN.saturating_add(6),
         }
     }
 }
+
+impl BusSettings {
+    /// Gives a stream of [`crate::nats::layout`] the copies, size and age that are configured.
+    pub fn shape(&self, spec: &mut StreamSpec) {
+        spec.replicas = self.replicas;
+        if spec.discard_new {
+            spec.max_bytes = self.command_bytes_max.get();
+        } else {
+            spec.max_bytes = self.event_bytes_max.get();
+            spec.max_age = Some(DAY * self.event_days.get());
+        }
+    }
+}
+
+const DAY: Duration = Duration::from_hours(24);
 
 /// The record of everything decided.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -273,9 +294,7 @@ pub struct DemoSettings {
     pub enabled: bool,
     /// Its behaviour is a function of this.
     pub seed: u64,
-    /// Tenants that bid.
-    pub tenants: NonZeroU32,
-    /// Bids placed per second, over all tenants.
+    /// Bids placed per second.
     pub bids_per_second: NonZeroU32,
     /// Servers that hypervisors offer per market.
     pub servers_per_market: u32,
@@ -286,7 +305,6 @@ impl Default for DemoSettings {
         Self {
             enabled: true,
             seed: 1,
-            tenants: NonZeroU32::MIN.saturating_add(7),
             bids_per_second: NonZeroU32::MIN.saturating_add(4),
             servers_per_market: 20,
         }

@@ -1,10 +1,12 @@
 //! What a service's connection to the bus looks like from outside.
 
 use prometheus::{IntCounter, IntGauge};
+use tokio::sync::watch;
 
 use super::meter::{Meter, MeterError};
 use super::metrics;
 use crate::bus::{Bus, BusCounts, Durability};
+use crate::nats::server::ServerState;
 
 /// Shows the bus's own counts from now on.
 ///
@@ -52,4 +54,18 @@ impl Shown {
             counter.inc_by(count.saturating_sub(counter.get()));
         }
     }
+}
+
+/// Shows how often the broker that is our child was started again.
+///
+/// # Errors
+/// When the metric cannot be had.
+pub fn show_broker(meter: &Meter, state: watch::Receiver<ServerState>) -> Result<(), MeterError> {
+    let restarted = meter.of("nats").counter(&metrics::NATS_RESTARTS)?;
+    meter.before_showing(move || {
+        if let ServerState::Running { restarts, .. } = *state.borrow() {
+            restarted.inc_by(u64::from(restarts).saturating_sub(restarted.get()));
+        }
+    });
+    Ok(())
 }

@@ -10,7 +10,7 @@ mod metric;
 pub mod metrics;
 mod process;
 
-pub use bus::{show_bus, show_durability};
+pub use bus::{show_broker, show_bus, show_durability};
 pub use logging::{LogError, init};
 pub use meter::{Meter, MeterError};
 pub use metric::{Kind, Metric, NameError, Unit};
