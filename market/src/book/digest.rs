@@ -12,30 +12,35 @@ const KEY_UNITS: u64 = 0x3c6e_f372_fe94_f82b;
 const KEY_RUNNING: u64 = 0xa54f_f53a_5f1d_36f1;
 
 /// Folds the 128-bit product of two words, the step of wyhash and its kin.
-#[inline]
+#[inline(always)]
 const fn fold(a: u64, b: u64) -> u64 {
     let product = a as u128 * b as u128;
     product as u64 ^ (product >> 64) as u64
 }
 
 /// What one held unit of a lot of this age adds.
-#[inline]
+#[inline(always)]
 pub(super) const fn digest_of_held(age: u64) -> u64 {
     fold(age ^ KEY_AGE, KEY_UNITS)
 }
 
 impl Book {
     /// What a lot adds.
-    #[inline]
+    #[inline(always)]
     pub(super) fn digest_of(&self, lot: u32, record: Record) -> u64 {
         let limit = self.grid.limit(record.level());
         let unit = digest_of_held(record.age);
         let mut digest = fold(record.age ^ KEY_LIMIT, limit ^ KEY_AGE)
             .wrapping_add(unit.wrapping_mul(u64::from(record.held) | (u64::from(record.units) << 32)));
-        if let Some(plain) = record.is_running().then(|| self.lots.plain_limit(lot)).flatten() {
-            digest = digest.wrapping_add(fold(record.age ^ KEY_RUNNING, plain ^ KEY_AGE));
+        if record.is_running() {
+            digest = digest.wrapping_add(self.digest_of_plain(lot, record));
         }
         digest
+    }
+
+    #[cold]
+    fn digest_of_plain(&self, lot: u32, record: Record) -> u64 {
+        self.lots.plain_limit(lot).map_or(0, |plain| fold(record.age ^ KEY_RUNNING, plain ^ KEY_AGE))
     }
 
     /// A digest of the lots with what they hold, the supply and the reserve. Two books that were led to the same

@@ -60,11 +60,17 @@ impl Grid {
     }
 
     /// The level of a limit that is on the grid.
-    #[inline]
+    #[inline(always)]
     pub(super) fn level(&self, limit: u64) -> Option<u32> {
         match self {
             // The default, spelt out so that it is a multiplication and not a division.
             Self::Steps { step: 1_000 } => within_steps(limit / 1_000, limit % 1_000),
+            _ => self.level_in_general(limit),
+        }
+    }
+
+    fn level_in_general(&self, limit: u64) -> Option<u32> {
+        match self {
             Self::Steps { step } => within_steps(limit / step, limit % step),
             Self::Mixed { step, between } => {
                 let index = between.partition_point(|&(other, _)| other < limit);
@@ -89,8 +95,15 @@ impl Grid {
     }
 
     /// The limit of a level, in micro-dollars per hour.
-    #[inline]
+    #[inline(always)]
     pub(super) fn limit(&self, level: u32) -> u64 {
+        match self {
+            Self::Steps { step } => step * u64::from(level),
+            _ => self.limit_in_general(level),
+        }
+    }
+
+    fn limit_in_general(&self, level: u32) -> u64 {
         match self {
             Self::Steps { step } => step * u64::from(level),
             Self::Mixed { step, between } => {
@@ -123,6 +136,7 @@ fn steps_below(step: u64, limit: u64) -> u32 {
     limit.div_ceil(step).min(u64::from(STEPS_MAX)) as u32
 }
 
+#[inline(always)]
 fn within_steps(level: u64, rest: u64) -> Option<u32> {
     (rest == 0 && level < u64::from(STEPS_MAX)).then_some(level as u32)
 }

@@ -92,14 +92,10 @@ impl Lots {
         self.plain.get(&lot).copied()
     }
 
+    #[inline]
     pub(super) fn insert(&mut self, record: Record, plain: Option<u64>) -> u32 {
         let lot = if self.free == 0 {
-            if self.records.len() == self.records.capacity() {
-                // A quarter at a time: doubling would leave up to half of the slab unused.
-                self.records.reserve_exact(64.max(self.records.len() / 4));
-            }
-            self.records.push(record);
-            self.records.len() as u32 - 1
+            self.push(record)
         } else {
             let lot = self.free - 1;
             self.free = self.records[lot as usize].age as u32;
@@ -113,6 +109,17 @@ impl Lots {
         lot
     }
 
+    #[cold]
+    fn push(&mut self, record: Record) -> u32 {
+        if self.records.len() == self.records.capacity() {
+            // An eighth at a time: doubling would leave up to half of the slab unused.
+            self.records.reserve_exact(64.max(self.records.len() / 8));
+        }
+        self.records.push(record);
+        self.records.len() as u32 - 1
+    }
+
+    #[inline]
     pub(super) fn remove(&mut self, lot: u32) {
         if self.record(lot).is_running() {
             self.plain.remove(&lot);
@@ -132,6 +139,7 @@ impl Lots {
         }
     }
 
+    #[cold]
     fn set_plain(&mut self, lot: u32, plain: Option<u64>) {
         match plain {
             Some(limit) => {
@@ -147,6 +155,12 @@ impl Lots {
     #[inline]
     pub(super) fn set_held(&mut self, lot: u32, held: u16) {
         self.records[lot as usize].held = held;
+    }
+
+    /// Puts a record in the place of another, where neither has a plain limit beside its own.
+    #[inline]
+    pub(super) fn overwrite(&mut self, lot: u32, record: Record) {
+        self.records[lot as usize] = record;
     }
 
     #[inline]

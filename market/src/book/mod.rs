@@ -193,6 +193,11 @@ impl Book {
         self.demand
     }
 
+    /// Whether the book is so large that [`Book::touch`] pays.
+    pub const fn is_large(&self) -> bool {
+        self.lots.live() >= TOUCH_FROM
+    }
+
     /// Lots that stand.
     pub const fn len(&self) -> u32 {
         self.lots.live()

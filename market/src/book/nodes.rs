@@ -132,6 +132,13 @@ impl Leaf {
         len > 0 && len < LEAF_ENTRIES && self.prefix == prefix(age) && self.entries[len - 1] < (age << 32)
     }
 
+    /// Adds an entry that [`Leaf::can_append`].
+    #[inline]
+    pub(super) const fn append(&mut self, age: u64, lot: u32) {
+        self.entries[self.len()] = entry(age, lot);
+        self.len += 1;
+    }
+
     /// Something of each of the leaf's two cache lines.
     #[inline]
     pub(super) const fn touch(&self) -> u64 {

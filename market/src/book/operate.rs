@@ -8,6 +8,18 @@ use super::lots::Record;
 use super::rows::{Class, Entry, NO_LEAF, Rows};
 use super::{AGE_MAX, Book, BookError, DEMAND_MAX, LEVELS_MAX, LOTS_MAX, Lot, LotTerms, Place, UNITS_MAX};
 
+impl Place {
+    /// Whether queued units take a new place, and which.
+    #[inline(always)]
+    const fn renews(self, is_raised: bool) -> (bool, u64) {
+        match self {
+            Self::Keep => (false, 0),
+            Self::New(age) => (true, age),
+            Self::NewIfRaised(age) => (is_raised, age),
+        }
+    }
+}
+
 impl Book {
     /// Adds a lot of newcomers.
     ///
@@ -44,13 +56,40 @@ impl Book {
         place: Place,
     ) -> Result<Option<Lot>, BookError> {
         let record = self.standing(lot)?;
-        let mut age = record.age;
-        let newcomer = match place {
-            Place::Keep => None,
-            Place::New(new) => Some(new),
-            Place::NewIfRaised(new) => (limit > self.grid.limit(record.level())).then_some(new),
+        let found = self.grid.level(limit).filter(|&level| (level as usize) < self.rows.levels());
+        let (Some(level), false) = (found, record.is_split() || record.is_running() || plain_limit.is_some())
+        else {
+            return self.relimit_in_general(lot, limit, plain_limit, place);
         };
-        if let Some(new) = newcomer {
+        // Nearly every lot is this: all held or all queued, on the grid, with one limit. It moves from row to row.
+        let (renews, new) = place.renews(level > record.level());
+        if renews {
+            self.check_age(new)?;
+        }
+        let age = if renews && record.held == 0 { new } else { record.age };
+        self.age_next = self.age_next.max(age + 1);
+        let class = record.class();
+        self.digest = self.digest.wrapping_sub(self.digest_of(lot.0, record));
+        self.rows.remove(record.level(), class, Entry { age: record.age, lot: lot.0 }, record.leaf);
+        let mut moved = Record::new(age, level, record.units, record.held);
+        moved.leaf = self.rows.insert(level, class, Entry { age, lot: lot.0 }, &self.lots);
+        self.lots.overwrite(lot.0, moved);
+        self.digest = self.digest.wrapping_add(self.digest_of(lot.0, moved));
+        Ok(None)
+    }
+
+    #[cold]
+    fn relimit_in_general(
+        &mut self,
+        lot: Lot,
+        limit: u64,
+        plain_limit: Option<u64>,
+        place: Place,
+    ) -> Result<Option<Lot>, BookError> {
+        let record = self.standing(lot)?;
+        let (renews, new) = place.renews(limit > self.grid.limit(record.level()));
+        let mut age = record.age;
+        if renews {
             self.check_age(new)?;
             if record.is_split() {
                 return self.split_and_relimit(lot, record, limit, plain_limit, new).map(Some);
@@ -132,11 +171,13 @@ impl Book {
         Ok(())
     }
 
+    #[inline(always)]
     fn standing(&self, lot: Lot) -> Result<Record, BookError> {
         self.lots.find(lot.0).ok_or(BookError::UnknownLot { lot: lot.0 })
     }
 
     /// Checks a newcomer and gives it its place on the grid.
+    #[inline(always)]
     fn newcomer(&mut self, terms: LotTerms) -> Result<(Record, Option<u64>), BookError> {
         let (units, held) = check_units(terms.units, terms.held)?;
         self.check_age(terms.age)?;
@@ -149,6 +190,7 @@ impl Book {
         Ok((Record::new(terms.age, level, units, held), plain))
     }
 
+    #[inline(always)]
     fn check_age(&self, age: u64) -> Result<(), BookError> {
         if age < self.age_next || age > AGE_MAX {
             return Err(BookError::Age { age, least: self.age_next });
@@ -161,7 +203,7 @@ impl Book {
     }
 
     /// The level of a limit, and the plain limit if it differs; a limit off the grid changes the grid.
-    #[inline]
+    #[inline(always)]
     fn level(&mut self, limit: u64, plain: Option<u64>) -> Result<(u32, Option<u64>), BookError> {
         if let Some(plain_limit) = plain.filter(|&plain| plain > limit) {
             return Err(BookError::PlainLimit { plain_limit, limit });
@@ -182,16 +224,19 @@ impl Book {
     }
 
     /// Makes room for rows up to a level.
-    #[inline]
+    #[inline(always)]
     fn reach(&mut self, level: u32) {
-        let needed = level as usize + 1;
-        if needed > self.rows.levels() {
-            self.rows.reach((4 * self.rows.levels()).clamp(needed, LEVELS_MAX as usize));
+        if level as usize >= self.rows.levels() {
+            self.widen_rows(level as usize + 1);
         }
     }
 
+    #[cold]
+    fn widen_rows(&mut self, needed: usize) {
+        self.rows.reach((4 * self.rows.levels()).clamp(needed, LEVELS_MAX as usize));
+    }
+
     /// Puts other terms in the place of a lot's.
-    #[inline]
     fn replace(&mut self, lot: Lot, record: Record, plain: Option<u64>) {
         self.unlink(lot.0, self.lots.record(lot.0));
         self.lots.replace(lot.0, record, plain);
@@ -220,7 +265,7 @@ impl Book {
     }
 
     /// Puts a lot's entries into their rows.
-    #[inline]
+    #[inline(always)]
     fn link(&mut self, lot: u32, record: Record) {
         let entry = Entry { age: record.age, lot };
         let (level, units, held) = (record.level(), u32::from(record.units), u32::from(record.held));
@@ -240,7 +285,7 @@ impl Book {
     }
 
     /// Takes a lot's entries out of their rows.
-    #[inline]
+    #[inline(always)]
     fn unlink(&mut self, lot: u32, record: Record) {
         let entry = Entry { age: record.age, lot };
         let (level, units, held) = (record.level(), u32::from(record.units), u32::from(record.held));

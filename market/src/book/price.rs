@@ -25,25 +25,32 @@ impl Book {
     }
 
     /// The price of the clearing just made.
-    #[inline]
+    #[inline(always)]
     pub(super) fn price_now(&self, lowest_accepted: Option<u64>) -> Option<u64> {
         let Some(accepted) = lowest_accepted else {
             return (self.supply > 0).then_some(self.reserve);
         };
         Some(match self.price_rule {
+            PriceRule::LowestAccepted if self.plain_limits.is_empty() => accepted,
+            PriceRule::LowestAccepted => self.price_beside_running(accepted),
             PriceRule::HighestRejected => self.highest_rejected(),
-            PriceRule::LowestAccepted => match self.plain_limits.first_key_value() {
-                // That winner keeps its servers by its running limit, which must not raise its own price.
-                Some((&plain, _)) if plain < accepted => self.highest_rejected().max(plain),
-                _ => accepted,
-            },
         })
+    }
+
+    /// The lowest accepted limit, except that winners who keep their servers by a running limit must not raise their
+    /// own price with it.
+    #[cold]
+    fn price_beside_running(&self, accepted: u64) -> u64 {
+        match self.plain_limits.first_key_value() {
+            Some((&plain, _)) if plain < accepted => self.highest_rejected().max(plain),
+            _ => accepted,
+        }
     }
 
     /// The smallest price at which no more than the supply is wanted: the highest limit of a unit that loses, or the
     /// reserve. After a clearing all units that lose are queued.
     fn highest_rejected(&self) -> u64 {
-        u32::try_from(self.rows.best_queued)
+        u32::try_from(self.rows.best_queued())
             .map_or(self.reserve, |level| self.grid.limit(level).max(self.reserve))
     }
 

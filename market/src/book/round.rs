@@ -74,40 +74,63 @@ impl Book {
     /// class, and what moves ends where it belongs; so the cost is what there is to tell, times the height of a row.
     fn settle(&mut self) {
         let (mut lost, mut won) = (NOWHERE, NOWHERE);
-        while self.sold > self.supply || self.rows.worst_held < self.reserve_level {
-            let is_below_reserve = self.rows.worst_held < self.reserve_level;
+        while self.sold > self.supply || self.rows.worst_held() < self.reserve_level {
+            let is_below_reserve = self.rows.worst_held() < self.reserve_level;
             let excess = if is_below_reserve { u32::MAX } else { self.sold - self.supply };
             let (lot, record) = self.last_winner();
             self.lose(lot, record, excess.min(u32::from(record.held)), &mut lost);
         }
-        while self.sold < self.supply && self.rows.best_queued >= self.reserve_level {
+        while self.sold < self.supply && self.rows.best_queued() >= self.reserve_level {
             let (lot, record) = self.first_loser();
             self.win(lot, record, record.queued().min(self.supply - self.sold), &mut won);
         }
         // All that may be is sold. What still moves are units that stand above a lower winner, against its units.
-        while self.rows.best_queued > self.rows.worst_held {
-            let (last, losing) = self.last_winner();
-            let (first, winning) = self.first_loser();
-            let units = u32::from(losing.held).min(winning.queued());
-            self.lose(last, losing, units, &mut lost);
-            self.win(first, self.lots.record(first), units, &mut won);
+        while self.rows.best_queued() > self.rows.worst_held() {
+            self.exchange(&mut lost, &mut won);
         }
     }
 
-    #[inline]
+    /// Moves all units of the first loser, or of the last winner, whichever has more, and as many units the other way.
+    /// Only units on the far side of the first lot's level are met with; what is left goes back to the lot itself.
+    fn exchange(&mut self, lost: &mut usize, won: &mut usize) {
+        let (above, under) = (self.rows.best_queued(), self.rows.worst_held());
+        let (last, losing) = self.last_winner();
+        let (first, winning) = self.first_loser();
+        if winning.queued() >= u32::from(losing.held) {
+            self.win(first, winning, winning.queued(), won);
+            while self.sold > self.supply && self.rows.worst_held() < above {
+                let (lot, record) = self.last_winner();
+                self.lose(lot, record, (self.sold - self.supply).min(u32::from(record.held)), lost);
+            }
+            if self.sold > self.supply {
+                self.lose(first, self.lots.record(first), self.sold - self.supply, won);
+            }
+        } else {
+            self.lose(last, losing, u32::from(losing.held), lost);
+            while self.sold < self.supply && self.rows.best_queued() > under {
+                let (lot, record) = self.first_loser();
+                self.win(lot, record, (self.supply - self.sold).min(record.queued()), won);
+            }
+            if self.sold < self.supply {
+                self.win(last, self.lots.record(last), self.supply - self.sold, lost);
+            }
+        }
+    }
+
+    #[inline(always)]
     fn last_winner(&self) -> (u32, Record) {
-        let lot = self.rows.youngest_held(self.rows.worst_held as u32);
+        let lot = self.rows.youngest_held(self.rows.worst_held() as u32);
         (lot, self.lots.record(lot))
     }
 
-    #[inline]
+    #[inline(always)]
     fn first_loser(&self) -> (u32, Record) {
-        let lot = self.rows.oldest_queued(self.rows.best_queued as u32);
+        let lot = self.rows.oldest_queued(self.rows.best_queued() as u32);
         (lot, self.lots.record(lot))
     }
 
     /// Takes held units of a lot away; `noted` is where the last losing lot was noted.
-    #[inline]
+    #[inline(always)]
     fn lose(&mut self, lot: u32, record: Record, units: u32, noted: &mut usize) {
         let held = u32::from(record.held);
         let level = record.level();
@@ -129,7 +152,7 @@ impl Book {
     }
 
     /// Gives queued units of a lot servers; `noted` is where the last winning lot was noted.
-    #[inline]
+    #[inline(always)]
     fn win(&mut self, lot: u32, record: Record, units: u32, noted: &mut usize) {
         let held = u32::from(record.held);
         let level = record.level();
@@ -151,7 +174,7 @@ impl Book {
     }
 
     /// A lot whose units move in several steps is the last of its kind that was noted: one entry serves them all.
-    #[inline]
+    #[inline(always)]
     fn note(&mut self, lot: u32, before: u32, after: u32, noted: &mut usize) {
         match self.changes.get_mut(*noted) {
             Some(change) if change.lot.0 == lot => change.after = after,
@@ -163,9 +186,10 @@ impl Book {
     }
 
     /// Works out the price of what is held.
+    #[inline(always)]
     pub(super) fn publish(&mut self) {
         let is_sold_out = self.supply > 0 && self.sold == self.supply;
-        let lowest_accepted = is_sold_out.then(|| self.grid.limit(self.rows.worst_held as u32));
+        let lowest_accepted = is_sold_out.then(|| self.grid.limit(self.rows.worst_held() as u32));
         self.published = Published { price: self.price_now(lowest_accepted), lowest_accepted };
     }
 }

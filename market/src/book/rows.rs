@@ -29,6 +29,17 @@ pub(super) enum Class {
     Held = 1,
 }
 
+impl Class {
+    /// A level as [`Rows::edges`] has it.
+    #[inline(always)]
+    const fn outward(self, level: u32) -> i32 {
+        match self {
+            Self::Held => level as i32,
+            Self::Queued => !(level as i32),
+        }
+    }
+}
+
 /// An entry: units of one class of one lot.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
@@ -74,12 +85,11 @@ impl Path {
 pub(super) struct Rows {
     /// The queued and the held row of each level side by side, so that what moves between them stays in one line.
     rows: Vec<Row>,
-    queued: Bitmap,
-    held: Bitmap,
-    /// The highest level with queued units; [`NO_QUEUED`] without any.
-    pub(super) best_queued: i32,
-    /// The lowest level with held units; [`NO_HELD`] without any.
-    pub(super) worst_held: i32,
+    /// By class, the levels that have units of it.
+    occupied: [Bitmap; 2],
+    /// By class, the level where the next unit would move from: the highest queued one and the lowest held one, the
+    /// former with all bits turned over, so that "further out" is "smaller" for both.
+    edges: [i32; 2],
     leaves: Arena<Leaf>,
     branches: Arena<Branch>,
 }
@@ -93,10 +103,8 @@ impl Rows {
     pub(super) fn new(levels: usize) -> Self {
         Self {
             rows: vec![Row::default(); 2 * levels],
-            queued: Bitmap::new(levels),
-            held: Bitmap::new(levels),
-            best_queued: NO_QUEUED,
-            worst_held: NO_HELD,
+            occupied: [Bitmap::new(levels), Bitmap::new(levels)],
+            edges: [!NO_QUEUED, NO_HELD],
             leaves: Arena::default(),
             branches: Arena::default(),
         }
@@ -111,53 +119,49 @@ impl Rows {
     pub(super) fn reach(&mut self, levels: usize) {
         if levels > self.levels() {
             self.rows.resize(2 * levels, Row::default());
-            self.queued.reach(levels);
-            self.held.reach(levels);
+            self.occupied.iter_mut().for_each(|levels_of| levels_of.reach(levels));
         }
     }
 
     /// Bytes reserved.
     pub(super) fn bytes(&self) -> usize {
         self.rows.capacity() * size_of::<Row>()
-            + self.queued.bytes()
-            + self.held.bytes()
+            + self.occupied.iter().map(Bitmap::bytes).sum::<usize>()
             + self.leaves.bytes()
             + self.branches.bytes()
     }
 
     /// Adds an entry; its age is new to the row. Returns the leaf it went to.
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, level: u32, class: Class, Entry { age, lot }: Entry, lots: &Lots) -> u32 {
         let row = 2 * level + class as u32;
         let slot = &mut self.rows[row as usize];
         if slot.root == 0 {
             slot.root = root(SINGLE, lot);
-            match class {
-                Class::Held => {
-                    self.held.set(level);
-                    self.worst_held = self.worst_held.min(level as i32);
-                }
-                Class::Queued => {
-                    self.queued.set(level);
-                    self.best_queued = self.best_queued.max(level as i32);
-                }
-            }
+            self.occupied[class as usize].set(level);
+            let edge = &mut self.edges[class as usize];
+            *edge = (*edge).min(class.outward(level));
             return NO_LEAF;
         }
         if slot.root & KIND == SINGLE {
             return self.insert_second(row, age, lot, lots);
         }
-        let tail = slot.tail;
+        self.insert_in_nodes(row, age, lot)
+    }
+
+    #[inline]
+    fn insert_in_nodes(&mut self, row: u32, age: u64, lot: u32) -> u32 {
+        let tail = self.rows[row as usize].tail;
         let leaf = self.leaves.get_mut(tail);
         if leaf.can_append(age) {
-            leaf.insert(age, lot);
+            leaf.append(age, lot);
             return tail;
         }
         self.insert_anywhere(row, age, lot)
     }
 
     /// Takes an entry out. `leaf` is where it may be found without searching.
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, level: u32, class: Class, Entry { age, lot }: Entry, leaf: u32) {
         // Of an entry's age and lot there is one at most in all leaves, lots in two rows aside, which give no leaf.
         if let Some(leaf) = self.leaves.find_mut(leaf)
@@ -230,22 +234,33 @@ impl Rows {
     }
 
     /// Notes that a row has become empty.
-    #[inline]
+    #[inline(always)]
     fn vacate(&mut self, level: u32, class: Class) {
-        match class {
-            Class::Held => {
-                self.held.clear(level);
-                if self.worst_held == level as i32 {
-                    self.worst_held = self.held.next(level).map_or(NO_HELD, |level| level as i32);
-                }
-            }
-            Class::Queued => {
-                self.queued.clear(level);
-                if self.best_queued == level as i32 {
-                    self.best_queued = self.queued.previous(level).map_or(NO_QUEUED, |level| level as i32);
-                }
-            }
+        self.occupied[class as usize].clear(level);
+        if self.edges[class as usize] == class.outward(level) {
+            self.retreat(level, class);
         }
+    }
+
+    /// Finds the next edge when the row at the edge has become empty.
+    fn retreat(&mut self, level: u32, class: Class) {
+        let levels = &self.occupied[class as usize];
+        self.edges[class as usize] = match class {
+            Class::Held => levels.next(level).map_or(NO_HELD, |level| level as i32),
+            Class::Queued => !levels.previous(level).map_or(NO_QUEUED, |level| level as i32),
+        };
+    }
+
+    /// The highest level with queued units; [`NO_QUEUED`] without any.
+    #[inline(always)]
+    pub(super) const fn best_queued(&self) -> i32 {
+        !self.edges[Class::Queued as usize]
+    }
+
+    /// The lowest level with held units; [`NO_HELD`] without any.
+    #[inline(always)]
+    pub(super) const fn worst_held(&self) -> i32 {
+        self.edges[Class::Held as usize]
     }
 
     /// Reads a line of each node that an operation on this entry's row is about to need; see [`super::Book::touch`].

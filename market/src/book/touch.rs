@@ -1,13 +1,13 @@
 //! Looking ahead: in a large book nearly every step of an operation waits for memory. Commands come in batches, so the
 //! next ones are known, and reading what they will need, one kind of line after the other, lets the waiting overlap.
 
-use super::{Book, Lot, TOUCH_FROM, TOUCHED_MAX};
+use super::{Book, Lot, TOUCHED_MAX};
 
 impl Book {
     /// Reads what operations on these lots, and to these limits, are about to need; at most [`TOUCHED_MAX`] of each.
     /// Changes nothing; the sum it returns means nothing, and is there to be used, so that the reads are made.
     pub fn touch(&self, lots: &[Lot], limits: &[u64]) -> u64 {
-        if self.lots.live() < TOUCH_FROM {
+        if !self.is_large() {
             return 0;
         }
         let mut sum = 0;

@@ -3,7 +3,8 @@
 //! `cargo bench -p market-bench --bench step`. Thread CPU time, best of several; figures are nanoseconds per command:
 //! checking who may and what is right, looking the bid up by its hashed name, the book, the events as they are
 //! journaled, leases and notices, public figures, the state hash. Once with a round at every command, and once with
-//! turns of 64 commands. Commands are decoded beforehand, as they are on another thread.
+//! turns of 64 commands. Commands are decoded beforehand, as they are on another thread. Arguments: how many events,
+//! and one size instead of all.
 
 // A measuring program: it may panic, print, and reckon in floating point.
 #![allow(clippy::expect_used, clippy::unwrap_used, clippy::print_stdout)]
@@ -189,12 +190,14 @@ fn run(market: &mut Market, commands: &[Received<MarketCommand>], turn: usize) -
 }
 
 fn main() {
-    let events = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(EVENTS);
+    let numbers: Vec<usize> = std::env::args().filter_map(|word| word.parse().ok()).collect();
+    let events = numbers.first().copied().unwrap_or(EVENTS);
+    let sizes = numbers.get(1).map_or(SIZES.to_vec(), |&bids| vec![bids as u32]);
     println!(
         "{:>9} {:>8} {:>9} {:>7} {:>8} {:>9} {:>7} {:>8}",
         "bids", "book", "step", "ratio", "ev/cmd", "of 64", "ratio", "ev/cmd"
     );
-    for bids in SIZES {
+    for bids in sizes {
         let mix = stream(1, bids, RUNGS, events);
         let mut book = f64::INFINITY;
         let mut steps = [(f64::INFINITY, 0.0); 2];
