@@ -5,6 +5,7 @@
 //! of them wins. [`view`] is a fold of the machine's events for those who read.
 
 pub mod book;
+pub mod clear;
 mod machine;
 pub mod view;
 

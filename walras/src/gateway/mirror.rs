@@ -24,7 +24,7 @@ const EVENT_MESSAGES_MAX: usize = 256;
 const EVENT_BYTES_MAX: usize = 16 << 20;
 
 /// A view that follows its exchange.
-pub struct Mirror {
+pub(crate) struct Mirror {
     view: RwLock<View>,
     reached: watch::Sender<Option<u64>>,
     told: broadcast::Sender<Arc<Told>>,
@@ -32,7 +32,7 @@ pub struct Mirror {
 
 impl Mirror {
     /// Starts following an exchange, for as long as anybody holds the mirror.
-    pub fn start(bus: Bus, exchange: StreamName) -> Arc<Self> {
+    pub(crate) fn start(bus: Bus, exchange: StreamName) -> Arc<Self> {
         let mirror = Arc::new(Self {
             view: RwLock::new(View::new()),
             reached: watch::Sender::new(None),
@@ -52,24 +52,24 @@ impl Mirror {
     }
 
     /// Whether the view has ever caught up.
-    pub fn is_ready(&self) -> bool {
+    pub(crate) fn is_ready(&self) -> bool {
         self.reached.borrow().is_some()
     }
 
     /// Reads from the view as it stands.
-    pub fn read<A>(&self, read: impl FnOnce(&View) -> A) -> A {
+    pub(crate) fn read<A>(&self, read: impl FnOnce(&View) -> A) -> A {
         read(&self.view.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until the view has got as far as `sequence`.
-    pub async fn reach(&self, sequence: u64) {
+    pub(crate) async fn reach(&self, sequence: u64) {
         let mut reached = self.reached.subscribe();
         // The sender lives as long as `self`, so waiting cannot fail.
         let _ = reached.wait_for(|reached| reached.is_some_and(|reached| reached >= sequence)).await;
     }
 
     /// What happens from now on.
-    pub fn follow(&self) -> broadcast::Receiver<Arc<Told>> {
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Arc<Told>> {
         self.told.subscribe()
     }
 
