@@ -113,6 +113,15 @@ impl World {
     }
 }
 
+/// Cells judged at once.
+const PORTION: usize = 16;
+
+fn is_said(reproaches: &Mutex<Vec<String>>, mark: &str) -> bool {
+    // Quoted, so that portion 1 is not taken for portion 10.
+    let quoted = format!("\"{mark}\"");
+    reproaches.lock().unwrap().iter().any(|said| said.contains(&quoted))
+}
+
 /// Every cell of both tables.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_table_holds() {
@@ -120,22 +129,25 @@ async fn the_table_holds() {
     let mut wrong = Vec::new();
     for (letter, name) in USERS {
         let (client, reproaches) = world.client(name).await;
+        // The server answers in order, so behind a reproach about a subject nobody may use everything before it
+        // has been judged. In portions, because the client drops events that come faster than they are taken.
         let mut subscriptions = Vec::new();
-        for (index, (subject, _)) in PUBLISH.iter().enumerate() {
-            client.publish(*subject, Bytes::new()).await.unwrap();
-            // The server answers in order, so behind a reproach about a subject nobody may use everything before
-            // it has been judged. The same for subscriptions below.
-            if index + 1 == PUBLISH.len() {
-                client.publish("nobody.may.publish", Bytes::new()).await.unwrap();
+        for (number, portion) in PUBLISH.chunks(PORTION).enumerate() {
+            for (subject, _) in portion {
+                client.publish(*subject, Bytes::new()).await.unwrap();
             }
+            let mark = format!("nobody.may.publish.{number}");
+            client.publish(mark.clone(), Bytes::new()).await.unwrap();
+            until("publishes are judged", || is_said(&reproaches, &mark)).await;
         }
-        for (subject, _) in SUBSCRIBE {
-            subscriptions.push(client.subscribe(*subject).await.unwrap());
+        for (number, portion) in SUBSCRIBE.chunks(PORTION).enumerate() {
+            for (subject, _) in portion {
+                subscriptions.push(client.subscribe(*subject).await.unwrap());
+            }
+            let mark = format!("nobody.may.subscribe.{number}");
+            subscriptions.push(client.subscribe(mark.clone()).await.unwrap());
+            until("subscriptions are judged", || is_said(&reproaches, &mark)).await;
         }
-        subscriptions.push(client.subscribe("nobody.may.subscribe").await.unwrap());
-        let judged = |mark: &str| reproaches.lock().unwrap().iter().any(|said| said.contains(mark));
-        until("everything is judged", || judged("nobody.may.publish") && judged("nobody.may.subscribe"))
-            .await;
         let said = reproaches.lock().unwrap().clone();
         for (action, table) in [("publish to", PUBLISH), ("subscription to", SUBSCRIBE)] {
             for (subject, allowed) in table {
