@@ -25,13 +25,16 @@ pub(super) struct Committed<M: Runnable> {
 }
 
 /// What is to be told of a turn, now that it may be.
-pub(super) struct Telling {
+pub(super) struct Telling<M: Runnable> {
     /// The turn's row, if it has one.
     pub(super) sequence: Option<u64>,
     pub(super) token: Option<Token>,
     /// Answers and orders.
     pub(super) messages: Vec<Outgoing>,
     pub(super) repeats: Vec<Repeat>,
+    /// What goes out when the answers are: it would only hold them up.
+    pub(super) facts: Option<Facts>,
+    pub(super) committed: Option<Committed<M>>,
 }
 
 /// A row's events, and what is only told to whoever listens.
@@ -40,13 +43,19 @@ pub(super) struct Facts {
     pub(super) messages: Vec<Outgoing>,
 }
 
+/// How far the input is decided, answered and committed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Settled {
+    pub(super) position: Position,
+    /// Bytes of input committed in this run.
+    pub(super) bytes: u64,
+}
+
 /// Where committed turns go.
 pub(super) struct Outputs<M: Runnable> {
-    pub(super) answers: mpsc::Sender<Telling>,
-    pub(super) events: mpsc::Sender<Facts>,
-    pub(super) follower: mpsc::Sender<Committed<M>>,
-    /// Up to where the input is decided, answered and committed: it may be purged.
-    pub(super) position: watch::Sender<Position>,
+    pub(super) answers: mpsc::Sender<Telling<M>>,
+    /// What lies before it may be purged.
+    pub(super) settled: watch::Sender<Settled>,
 }
 
 impl<M: Runnable> Outputs<M> {
@@ -57,14 +66,13 @@ impl<M: Runnable> Outputs<M> {
         token: Option<Token>,
         outgoing: Vec<Outgoing>,
         repeats: Vec<Repeat>,
+        committed: Option<Committed<M>>,
     ) {
         let is_fact = |one: &Outgoing| !one.durable || one.kind == turn::KIND_EVENTS;
         let (facts, messages): (Vec<_>, Vec<_>) = outgoing.into_iter().partition(is_fact);
+        let facts = sequence.map(|sequence| Facts { sequence, messages: facts });
         // A stage is gone only when the pipeline ends, and it says why.
-        let _ = self.answers.send(Telling { sequence, token, messages, repeats }).await;
-        if let Some(sequence) = sequence {
-            let _ = self.events.send(Facts { sequence, messages: facts }).await;
-        }
+        let _ = self.answers.send(Telling { sequence, token, messages, repeats, facts, committed }).await;
     }
 }
 
@@ -128,11 +136,11 @@ async fn hand_on<M: Runnable>(context: &Context, outputs: &Outputs<M>, turned: S
     outgoing.extend(at_once);
     if let Some(row) = &row {
         context.shown.input.set(row.position.sequence as i64);
-        outputs.position.send_replace(row.position);
+        outputs.settled.send_modify(|settled| {
+            settled.position = row.position;
+            settled.bytes += row.input.len() as u64;
+        });
     }
-    outputs.tell(sequence, Some(token), outgoing, repeats).await;
-    if let (Some(row), Some(decided)) = (row, decided) {
-        // A follower that is behind finds what it misses in the journal: nobody waits for it.
-        let _ = outputs.follower.try_send(Committed { row, decided });
-    }
+    let committed = row.zip(decided).map(|(row, decided)| Committed { row, decided });
+    outputs.tell(sequence, Some(token), outgoing, repeats, committed).await;
 }

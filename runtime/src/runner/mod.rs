@@ -4,9 +4,8 @@
 //! pipeline of tasks, each a stage ahead of the next by a bounded number of batches:
 //!
 //! ```text
-//! read + decode ─► step ─► commit ─┬─► answers (and orders)
-//!                                  ├─► events, then prices
-//!                                  └─► follower: queries, snapshots, index, archive
+//! read + decode ─► step ─► commit ─► answers (and orders) ─┬─► events, then prices
+//!                                                          └─► follower: queries, snapshots, index, archive
 //! ```
 //!
 //! Stepping runs ahead of the commit on state that may never become durable; so nothing leaves before its row is

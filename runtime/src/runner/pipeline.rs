@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::commit::{self, Outputs};
+use super::commit::{self, Outputs, Settled};
 use super::follower::{self, FOLLOWER_QUEUE_ROWS};
 use super::load::load;
 use super::progress::Progress;
@@ -43,9 +43,9 @@ pub(super) async fn run<M: Runnable, V: View<M>>(context: &Context, stop: &Stop)
     let (answers, answers_in) = mpsc::channel(publish::ANSWERS_QUEUE_TURNS);
     let (events, events_in) = mpsc::channel(publish::EVENTS_QUEUE_ROWS);
     let (follower_out, follower_in) = mpsc::channel(FOLLOWER_QUEUE_ROWS);
-    let (position, purge_in) = watch::channel(turn.position());
+    let (settled, purge_in) = watch::channel(Settled::default());
     let (indexed_out, indexed) = watch::channel(0);
-    let outputs = Outputs { answers, events, follower: follower_out, position };
+    let outputs = Outputs { answers, settled };
     let after = turn.position();
 
     let mut stages: JoinSet<Result<Stage, Ended>> = JoinSet::new();
@@ -56,12 +56,13 @@ pub(super) async fn run<M: Runnable, V: View<M>>(context: &Context, stop: &Stop)
         async move {
             // What the last runner left goes out first.
             for rest in unpublished {
-                outputs.tell(Some(rest.sequence), None, rest.outgoing, Vec::new()).await;
+                outputs.tell(Some(rest.sequence), None, rest.outgoing, Vec::new(), None).await;
             }
             commit::run::<M>(context, progress, commit_in, outputs).await
         }
     };
-    let answering = publish::run_answers::<M>(context.clone(), Arc::clone(&progress), answers_in);
+    let answering =
+        publish::run_answers::<M>(context.clone(), Arc::clone(&progress), answers_in, events, follower_out);
     let telling = publish::run_events::<M>(context.clone(), Arc::clone(&progress), events_in);
     let following = follower::run::<M, V>(context.clone(), follower_in, indexed_out);
     stages.spawn(async { reading.await.map(|()| Stage::Chain) });

@@ -1,13 +1,16 @@
-//! Last stages: publish what is committed, answers beside events, each in order.
+//! Last stages: publish what is committed, each stream in order.
+//!
+//! A turn's answers go first and alone, because somebody waits for them; its events follow while the next
+//! turn's answers are under way. The follower gets the row then, too.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream::{FuturesOrdered, StreamExt};
 use tokio::sync::{mpsc, watch};
-use turn::{Outgoing, Position, Repeat, Row, Token, retell};
+use turn::{Outgoing, Repeat, Row, Token, retell};
 
-use super::commit::{Facts, Telling};
+use super::commit::{Committed, Facts, Settled, Telling};
 use super::load::one_row;
 use super::progress::Progress;
 use super::{Context, Ended, Runnable};
@@ -25,14 +28,28 @@ const PUBLISH_ATTEMPTS_MAX: u32 = 100;
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between attempts.
 const PAUSE_MAX: Duration = Duration::from_secs(2);
-/// Pause between two purges of the command stream.
-const PURGE_PAUSE: Duration = Duration::from_secs(2);
+/// Pause between two looks at what may be purged from the command stream.
+const PURGE_LOOK: Duration = Duration::from_secs(1);
+/// Longest time between two purges while commands come: a purge holds the broker up a little.
+const PURGE_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Bytes after which a purge does not wait: an eighth of what the stream may hold.
+const PURGE_BYTES: u64 = 128 << 20;
 
-/// Publishes answers and orders.
+/// What is left of a turn when its answers are out.
+struct Answered<M: Runnable> {
+    sequence: Option<u64>,
+    token: Option<Token>,
+    facts: Option<Facts>,
+    committed: Option<Committed<M>>,
+}
+
+/// Publishes answers and orders, then hands the rest of each turn on.
 pub(super) async fn run_answers<M: Runnable>(
     context: Context,
     progress: Arc<Progress>,
-    mut input: mpsc::Receiver<Telling>,
+    mut input: mpsc::Receiver<Telling<M>>,
+    events: mpsc::Sender<Facts>,
+    follower: mpsc::Sender<Committed<M>>,
 ) -> Result<(), Ended> {
     let mut in_flight = FuturesOrdered::new();
     let mut open = true;
@@ -40,8 +57,16 @@ pub(super) async fn run_answers<M: Runnable>(
         tokio::select! {
             biased;
             Some(done) = in_flight.next(), if !in_flight.is_empty() => {
-                let (sequence, token): (Option<u64>, Option<Token>) = done?;
+                let Answered::<M> { sequence, token, facts, committed } = done?;
                 progress.answers_published(sequence, token);
+                if let Some(facts) = facts {
+                    // The stage is gone only when the pipeline ends, and it says why.
+                    let _ = events.send(facts).await;
+                }
+                if let Some(committed) = committed {
+                    // A follower that is behind finds what it misses in the journal: nobody waits for it.
+                    let _ = follower.try_send(committed);
+                }
             }
             next = input.recv(), if open && in_flight.len() < ANSWERS_IN_FLIGHT_MAX => match next {
                 Some(telling) => in_flight.push_back(tell::<M>(&context, telling)),
@@ -52,20 +77,17 @@ pub(super) async fn run_answers<M: Runnable>(
     Ok(())
 }
 
-async fn tell<M: Runnable>(
-    context: &Context,
-    telling: Telling,
-) -> Result<(Option<u64>, Option<Token>), Ended> {
-    for message in &telling.messages {
+async fn tell<M: Runnable>(context: &Context, telling: Telling<M>) -> Result<Answered<M>, Ended> {
+    let Telling { sequence, token, messages, mut repeats, facts, committed } = telling;
+    for message in &messages {
         publish(context, M::NAME, message).await?;
     }
-    let mut repeats = telling.repeats;
     // By row, so that each is read once; within a row as they were asked.
     repeats.sort_by_key(|repeat| repeat.locator.sequence());
     for of_one_row in repeats.chunk_by(|left, right| left.locator.sequence() == right.locator.sequence()) {
         tell_again::<M>(context, of_one_row).await?;
     }
-    Ok((telling.sequence, telling.token))
+    Ok(Answered { sequence, token, facts, committed })
 }
 
 async fn tell_again<M: Runnable>(context: &Context, repeats: &[Repeat]) -> Result<(), Ended> {
@@ -162,18 +184,22 @@ fn is_hopeless(error: &PublishError) -> bool {
     matches!(reason, Refusal::TooLarge { .. } | Refusal::Subject | Refusal::Header { .. })
 }
 
-/// Purges the command stream behind what is decided, now and then.
+/// Purges the command stream behind what is settled, now and then.
 pub(super) async fn run_purge<M: Runnable>(
     context: Context,
-    mut position: watch::Receiver<Position>,
+    mut settled: watch::Receiver<Settled>,
 ) -> Result<(), Ended> {
     let name = proto::subject::command_stream(M::NAME, &context.stream);
-    while position.changed().await.is_ok() {
-        let through = *position.borrow_and_update();
-        if let Err(error) = context.bus.purge(&name, through.sequence).await {
-            tracing::warn!(stream = %context.stream, "the command stream is not purged now: {error}");
+    let (mut purged, mut purged_at) = (Settled::default(), Instant::now());
+    while settled.changed().await.is_ok() {
+        let now = *settled.borrow_and_update();
+        if now.bytes - purged.bytes >= PURGE_BYTES || purged_at.elapsed() >= PURGE_PAUSE_MAX {
+            if let Err(error) = context.bus.purge(&name, now.position.sequence).await {
+                tracing::warn!(stream = %context.stream, "the command stream is not purged now: {error}");
+            }
+            (purged, purged_at) = (now, Instant::now());
         }
-        tokio::time::sleep(PURGE_PAUSE).await;
+        tokio::time::sleep(PURGE_LOOK).await;
     }
     Ok(())
 }
