@@ -70,10 +70,11 @@ pub(super) async fn live(
     let batcher = Batcher::start(bus.clone(), subject::command("market", &exchange, &sender), unique);
     loop {
         let now = clock();
-        for command in party.act(now) {
-            let json = Bytes::from(serde_json::to_vec(&command)?);
+        let commands = party.act(now).iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>()?;
+        let sends = commands.into_iter().map(|json| batcher.send(Bytes::from(json)));
+        for outcome in futures::future::join_all(sends).await {
             // What is not stored stays unanswered, and the party sends it again.
-            if let Err(error) = batcher.send(json).await {
+            if let Err(error) = outcome {
                 tracing::debug!(principal = %sender.principal, %error, "a command of the demo was not sent");
             }
         }

@@ -5,6 +5,7 @@ mod keys;
 mod parties;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -109,7 +110,6 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
             }
         });
     }
-    wait_until_ready(&shell).await;
     let nats_url = server.as_ref().map_or_else(
         || config.bus.nats_url.as_ref().map(|url| url.masked()).unwrap_or_default(),
         Server::url,
@@ -126,11 +126,7 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
         "tenants": parties.tenants,
         "tokens": parties.token_files(),
     });
-    keys::write(&config.data_dir.join("up.json"), &serde_json::to_string_pretty(&up)?)?;
-    tracing::info!(
-        "up: console and API at http://{address}, broker at {nats_url}; details in {}",
-        config.data_dir.join("up.json").display()
-    );
+    announce(&mut shell, config.data_dir.join("up.json"), up);
     if let Some(server) = server {
         watch_server(&mut shell, server);
     }
@@ -300,10 +296,26 @@ async fn start_gateway(
     Ok(address)
 }
 
-async fn wait_until_ready(shell: &Shell) {
-    while !shell.health().is_ready() {
-        tokio::time::sleep(READY_LOOK).await;
-    }
+/// Once everything is ready, says so: to people in a line, to programs in a file.
+fn announce(shell: &mut Shell, path: PathBuf, up: serde_json::Value) {
+    let health = shell.health().clone();
+    shell.spawn("announcement", Stage::Entrance, |stop| async move {
+        let ready = async {
+            while !health.is_ready() {
+                tokio::time::sleep(READY_LOOK).await;
+            }
+            keys::write(&path, &serde_json::to_string_pretty(&up)?)?;
+            let text = |field: &str| up[field].as_str().unwrap_or_default().to_owned();
+            tracing::info!(console = text("gateway_url"), broker = text("nats_url"), details = %path.display(), "up");
+            anyhow::Ok(())
+        };
+        tokio::select! {
+            told = ready => told?,
+            () = stop.clone().into_requested() => return Ok(()),
+        }
+        stop.into_requested().await;
+        Ok(())
+    });
 }
 
 fn watch_server(shell: &mut Shell, server: Server) {
