@@ -119,7 +119,8 @@ class Party:
     def take(self, told):
         for answer in told["answers"]:
             if answer["type"] not in ("Accepted", "Refused"):
-                self.facts.append(answer)
+                # After a failure of the broker a message may come again, or behind a later one: facts go by sequence.
+                self.facts.append({"sequence": told["sequence"], **answer})
                 continue
             known = self.answers.setdefault(answer.get("id"), answer)
             if known is not answer:

@@ -80,7 +80,7 @@ class Postgres:
         self.process.wait()
         # Its children notice that the postmaster is gone and end; until then it would not start again.
         until = time.monotonic() + START_SECONDS
-        while subprocess.run(["pgrep", "-f", f"-p {self.port} "], check=False, stdout=subprocess.DEVNULL).returncode == 0:
+        while subprocess.run(["pgrep", "-f", "--", f"-p {self.port} "], check=False, stdout=subprocess.DEVNULL).returncode == 0:
             if time.monotonic() > until:
                 raise TimeoutError("PostgreSQL's children did not end")
             time.sleep(0.1)
@@ -209,7 +209,7 @@ def check_markets(plan, statuses):
 def check_leases(plan, facts):
     """Leases that are held and not leaving, counted from what the storefront was told, never exceed supply."""
     held, seen = {}, set()
-    for fact in facts:
+    for fact in sorted(facts, key=lambda fact: fact["sequence"]):
         mark = json.dumps(fact, sort_keys=True)
         if mark in seen:
             continue  # After a crash a message may come twice.

@@ -109,7 +109,8 @@ pub struct Answers<A> {
     pub machine: String,
     /// Its stream.
     pub stream: StreamName,
-    /// The batch that they follow from; absent for commands that could not be read.
+    /// The batch that they follow from; absent for commands that could not be read. After a failure a message may
+    /// come again, or behind a later one: facts about one bid go by sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence: Option<u64>,
     /// The instant of the batch.
