@@ -239,16 +239,40 @@ fn tree_state() -> Option<String> {
 }
 
 fn unchanged(before: Option<String>) -> Result<()> {
-    match (before, tree_state()) {
-        (Some(before), Some(after)) if before == after => Ok(()),
-        (Some(before), Some(after)) => {
-            let new =
-                after.lines().find(|line| !before.lines().any(|old| old == *line)).unwrap_or("a removal");
-            bail!("the tests changed files that git tracks, or left new ones; first difference: `{new}`")
+    let (Some(before), Some(after)) = (before, tree_state()) else {
+        println!("    no git repository: not checked");
+        return Ok(());
+    };
+    match difference(&before, &after) {
+        None => Ok(()),
+        Some(line) => {
+            bail!("the tests changed files that git tracks, or left new ones; first difference: `{line}`")
         }
-        _ => {
-            println!("    no git repository: not checked");
-            Ok(())
-        }
+    }
+}
+
+/// The first line that one state has and the other has not.
+fn difference<'a>(before: &'a str, after: &'a str) -> Option<&'a str> {
+    let missing = |these: &'a str, those: &'a str| {
+        these.lines().find(|line| !those.lines().any(|other| other == *line))
+    };
+    missing(after, before).or_else(|| missing(before, after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{difference, needed};
+
+    #[test]
+    fn changes_of_the_checkout_are_seen_both_ways() {
+        let state = " M a.json\n?? b.json\n+new";
+        assert_eq!(difference(state, state), None);
+        assert_eq!(difference(" M a.json\n+new", state), Some("?? b.json"));
+        assert_eq!(difference(state, " M a.json\n+new"), Some("?? b.json"));
+    }
+
+    #[test]
+    fn what_is_there_is_never_reported_missing() {
+        assert_eq!(needed(Ok(())).unwrap(), None);
     }
 }
