@@ -6,9 +6,10 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use runtime::admin::{CONNECTIONS_MAX, Health, serve};
+use runtime::admin::{CONNECTIONS_MAX, Health, serve, watch_bus};
 use runtime::bus::{Bus, Durability};
 use runtime::nats::server::ServerState;
+use runtime::shell::Stop;
 use runtime::telemetry::{Kind, METRICS, Meter, show_broker, show_bus, show_durability};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -207,4 +208,27 @@ fn restarts_of_the_broker_are_counted_once() {
     shows("walras_nats_server_restarts_total 2");
     state.send_replace(ServerState::Running { pid: 8, restarts: 3 });
     shows("walras_nats_server_restarts_total 3");
+}
+
+#[tokio::test]
+async fn the_bus_is_a_condition_of_readiness() {
+    let served = served().await;
+    let (stop, stopped) = Stop::new();
+    let watching =
+        tokio::spawn(watch_bus(Bus::memory(), served.health.clone(), served.meter.clone(), stopped));
+    let patience = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while get(served.address, "/readyz").await.0 != 200 {
+        assert!(std::time::Instant::now() < patience, "a bus that is there is never told to be ready");
+    }
+    let (_, body) = get(served.address, "/readyz").await;
+    assert_eq!(body["conditions"][0]["name"], "bus connected");
+    assert_eq!(body["conditions"][1]["detail"], "not known: a memory bus keeps nothing");
+    let text = served.meter.text().unwrap();
+    assert!(
+        text.contains("walras_market_bus_durable 0"),
+        "what is not known is not shown as durable: {text}"
+    );
+    stop.send(true).unwrap();
+    watching.await.unwrap().unwrap();
+    assert_eq!(get(served.address, "/readyz").await.0, 503);
 }

@@ -8,7 +8,9 @@
 mod bounded;
 mod health;
 mod server;
+mod watch;
 
 pub use bounded::BoundedListener;
 pub use health::{CONDITIONS_MAX, Condition, ConditionState, Health, Pulse, PulseState};
 pub use server::{CONNECTIONS_MAX, METRICS_CONTENT_TYPE, router, serve};
+pub use watch::watch_bus;

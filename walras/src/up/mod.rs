@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use journal::{Journal, Owner};
 use proto::{StreamName, Timestamp};
 use runtime::bus::{BrokerOptions, Bus, Durability};
-use runtime::config::{Config, ConfigFlags};
+use runtime::config::{Config, ConfigFlags, SecretUrl};
 use runtime::nats::access::inbox_prefix;
 use runtime::nats::guard::GuardCommand;
 use runtime::nats::layout;
@@ -91,12 +91,13 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     let mut shell = Shell::start("market", &config).await?;
     let parties = Parties::prepare(&config, wants_demo && config.demo.enabled)?;
     let (bus, server) = ground(&config, &parties, &mut shell).await?;
+    watch_bus(&mut shell, &bus);
     let journal = open_journal(&config).await?;
     for (stream, principal, filter) in parties.access.replays() {
         bus.ensure_replay(stream, &principal, &filter).await?;
     }
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
-    market_service::start(&mut shell, &bus, &journal, &config, &owner()?, parties.trusted()).await?;
+    market_service::start(&mut shell, &bus, &journal, &config, &owner()?, parties.trusted())?;
     let address = start_gateway(&mut shell, &bus, &config, &parties.tokens, &exchanges).await?;
     for party in parties.demo(&config, clock())? {
         let mut options = broker_options(&config, server.as_ref(), &party.principal, party.seed)?;
@@ -110,10 +111,9 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
             }
         });
     }
-    let nats_url = server.as_ref().map_or_else(
-        || config.bus.nats_url.as_ref().map(|url| url.masked()).unwrap_or_default(),
-        Server::url,
-    );
+    let nats_url = server
+        .as_ref()
+        .map_or_else(|| config.bus.nats_url.as_ref().map(SecretUrl::masked).unwrap_or_default(), Server::url);
     let up = json!({
         "exchange": exchanges.first(),
         "nats_url": nats_url,
@@ -139,16 +139,9 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
         config.bus.nats_url.is_some(),
         "bus.nats_url: is not set; a service by itself joins a broker that runs (walras up starts one)"
     );
-    let seed = match &config.bus.seed_file {
-        Some(path) => Some(
-            std::fs::read_to_string(path)
-                .with_context(|| format!("bus.seed_file {}", path.display()))?
-                .trim()
-                .to_owned(),
-        ),
-        None => None,
-    };
+    let seed = configured_seed(&config)?;
     let bus = connect(&config, None, name, seed, &shell).await?;
+    watch_bus(&mut shell, &bus);
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
     if name == "market" {
         let journal = open_journal(&config).await?;
@@ -156,7 +149,7 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
             bus.ensure_replay(stream, &principal, &filter).await?;
         }
         let trusted = parties::trusted(&config);
-        market_service::start(&mut shell, &bus, &journal, &config, &owner()?, trusted).await?;
+        market_service::start(&mut shell, &bus, &journal, &config, &owner()?, &trusted)?;
     } else {
         let tokens = config.tenants.iter().map(|tenant| (*tenant.token_sha256.bytes(), tenant.id.clone()));
         let tokens = tokens.collect();
@@ -165,29 +158,26 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
     Ok(shell)
 }
 
+/// The seed with which a service joins a broker that is not its child.
+fn configured_seed(config: &Config) -> Result<Option<String>> {
+    let Some(path) = &config.bus.seed_file else { return Ok(None) };
+    let seed = std::fs::read_to_string(path).with_context(|| format!("bus.seed_file {}", path.display()))?;
+    Ok(Some(seed.trim().to_owned()))
+}
+
 /// The broker, ours or another's, and the streams on it.
 async fn ground(config: &Config, parties: &Parties, shell: &mut Shell) -> Result<(Bus, Option<Server>)> {
-    let server = match &config.bus.nats_url {
-        Some(_) => None,
-        None => {
-            let guard = GuardCommand::this_program().context("finding this program")?;
-            let mut spec = ServerSpec::new(config.data_dir.join("nats"), guard);
-            spec.binary.clone_from(&config.bus.nats_server);
-            spec.port = Some(config.bus.port).filter(|port| *port != 0);
-            spec.access = Some(parties.access.clone());
-            Some(Server::start(spec).await?)
-        }
+    let server = if config.bus.nats_url.is_some() {
+        None
+    } else {
+        let guard = GuardCommand::this_program().context("finding this program")?;
+        let mut spec = ServerSpec::new(config.data_dir.join("nats"), guard);
+        spec.binary.clone_from(&config.bus.nats_server);
+        spec.port = Some(config.bus.port).filter(|port| *port != 0);
+        spec.access = Some(parties.access.clone());
+        Some(Server::start(spec).await?)
     };
-    let seed = match (&server, &config.bus.seed_file) {
-        (Some(_), _) => Some(parties.service_seed.clone()),
-        (None, Some(path)) => Some(
-            std::fs::read_to_string(path)
-                .with_context(|| format!("bus.seed_file {}", path.display()))?
-                .trim()
-                .to_owned(),
-        ),
-        (None, None) => None,
-    };
+    let seed = if server.is_some() { Some(parties.service_seed.clone()) } else { configured_seed(config)? };
     if let Some(server) = &server {
         telemetry::show_broker(shell.meter(), server.state())?;
     }
@@ -242,6 +232,14 @@ async fn connect(
         );
     }
     Ok(bus)
+}
+
+/// Has readiness follow the connection to the broker.
+fn watch_bus(shell: &mut Shell, bus: &Bus) {
+    let (bus, health, meter) = (bus.clone(), shell.health().clone(), shell.meter().clone());
+    shell.spawn("bus watch", Stage::Reader, |stop| async move {
+        Ok(runtime::admin::watch_bus(bus, health, meter, stop).await?)
+    });
 }
 
 async fn open_journal(config: &Config) -> Result<Journal> {
