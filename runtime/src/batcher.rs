@@ -160,16 +160,22 @@ mod tests {
         let bus = Bus::memory();
         bus.ensure_stream(&StreamSpec::new("s", "s.>")).await.unwrap();
         let batcher = Batcher::start(bus.clone(), "s.a".into(), "u".into());
-        let sends = (0..5_000).map(|number| batcher.send(Bytes::from(number.to_string())));
-        for sent in futures::future::join_all(sends).await {
-            sent.unwrap();
+        let send = |number: u64| Box::pin(batcher.send(Bytes::from(number.to_string())));
+        let mut sends: Vec<_> = (0..5_000).map(send).collect();
+        for send in &mut sends {
+            // Polled once, in order: each is in the queue before the next.
+            assert!(futures::poll!(send).is_pending());
+        }
+        for send in sends {
+            send.await.unwrap();
         }
         let envelopes = deliveries(&bus).await;
         let mut numbers = Vec::new();
         for envelope in &envelopes {
             match serde_json::from_slice::<serde_json::Value>(envelope).unwrap() {
                 serde_json::Value::Object(envelope) => {
-                    numbers.extend(envelope["commands"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()));
+                    numbers
+                        .extend(envelope["commands"].as_array().unwrap().iter().map(|n| n.as_u64().unwrap()));
                 }
                 single => numbers.push(single.as_u64().unwrap()),
             }

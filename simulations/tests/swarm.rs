@@ -9,6 +9,7 @@ const SEEDS: u64 = 50;
 /// Virtual time of each, in seconds.
 const SECONDS: u32 = 300;
 
+#[allow(clippy::disallowed_methods, reason = "how many seeds a test runs is no decision of the core's")]
 fn seeds() -> u64 {
     std::env::var("WALRAS_SIMULATION_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(SEEDS)
 }

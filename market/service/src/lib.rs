@@ -24,13 +24,13 @@ use runtime::shell::{Shell, Stage};
 ///
 /// # Errors
 /// When a stream of the bus cannot be used, or a metric or name is refused.
-pub async fn start(
+pub fn start(
     shell: &mut Shell,
     bus: &Bus,
     journal: &Journal,
     config: &Config,
     owner: &Owner,
-    trusted: Vec<Trust>,
+    trusted: &[Trust],
 ) -> Result<()> {
     for (exchange, settings) in &config.market.exchanges {
         let meter = shell.meter().of("market");
@@ -52,7 +52,7 @@ pub async fn start(
             exchange: exchange.clone(),
             rules: settings.rules.clone(),
             markets: settings.all_markets().map(|market| (market.market(), market.settings())).collect(),
-            trusted: trusted.clone(),
+            trusted: trusted.to_vec(),
         };
         let condition = shell.health().condition(format!("configuration of {exchange}"));
         shell.spawn(format!("configuration of {exchange}"), Stage::Entrance, |stop| {

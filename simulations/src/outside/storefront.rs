@@ -193,7 +193,7 @@ impl Storefront {
         let step = listing.step.micros().max(1);
         let rungs = (listing.worth.micros() / step).max(2);
         // The mean of two draws: most bids lie near what a unit is worth.
-        let rung = (self.chance.between(1, rungs * 2) + self.chance.between(1, rungs * 2)) / 2;
+        let rung = u64::midpoint(self.chance.between(1, rungs * 2), self.chance.between(1, rungs * 2));
         Price::micros_or_max((rung * step).max(listing.reserve.micros()))
     }
 
@@ -360,7 +360,7 @@ impl Storefront {
                 self.standing.remove(&fact.bid);
                 Ok(())
             }
-            _ => Ok(()),
+            Answer::Delayed(_) => Ok(()),
         }
     }
 

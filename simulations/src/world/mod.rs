@@ -415,7 +415,7 @@ impl World {
                         self.outcome.awarded += u64::from(leases.units);
                     }
                     MarketEvent::NoticeGiven { leases, .. } => {
-                        self.outcome.noticed += u64::from(leases.units)
+                        self.outcome.noticed += u64::from(leases.units);
                     }
                     MarketEvent::NoticeWithdrawn { leases, .. } => {
                         self.outcome.withdrawn += u64::from(leases.units);

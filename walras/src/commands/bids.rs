@@ -180,17 +180,13 @@ fn show(connection: &Connection, alone: &BidAlone) -> Result<()> {
     print(HEADING, &[row(bid)])?;
     for leases in &bid.leases {
         let numbers = span(leases.first, leases.units);
-        let mut line = format!("  leases {numbers} in {}", leases.market);
-        if let Some(by) = leases.available_by {
-            line += &format!(", there by {by}");
-        }
+        let mut parts = vec![format!("  leases {numbers} in {}", leases.market)];
+        parts.extend(leases.available_by.map(|by| format!("there by {by}")));
         if let Some(notice) = leases.notice {
-            line += &format!(", leaving at {} ({})", notice.gone_at, word(&notice.reason));
-            if let Some(limit) = notice.kept_by {
-                line += &format!(", a limit of {limit} would have kept them");
-            }
+            parts.push(format!("leaving at {} ({})", notice.gone_at, word(&notice.reason)));
+            parts.extend(notice.kept_by.map(|limit| format!("a limit of {limit} would have kept them")));
         }
-        print_line(&line)?;
+        print_line(&parts.join(", "))?;
     }
     if matches!(bid.state, BidState::Queued) {
         print_line("  queued: it wins when the price falls or its limit is raised (walras prices)")?;

@@ -11,7 +11,7 @@ use runtime::config::Config;
 use serde_json::json;
 use turn::{Audited, Settings, Turn};
 
-use super::table::{print_json, print_line};
+use super::table::{hex, print_json, print_line};
 use crate::cli::ReplayArgs;
 
 /// Rows read from the database at a time.
@@ -78,7 +78,7 @@ async fn one(
         }
     }
     turn.check()?;
-    let chain: String = turn.chain().iter().map(|byte| format!("{byte:02x}")).collect();
+    let chain = hex(&turn.chain());
     if arguments.json {
         return print_json(&json!({
             "exchange": exchange, "rows": replayed.rows, "archived": replayed.archived,

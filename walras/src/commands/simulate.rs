@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use serde_json::json;
 use simulations::world::{Outcome, World};
 
-use super::table::{print_json, print_line};
+use super::table::{hex, print_json, print_line};
 use crate::cli::SwarmArgs;
 
 /// Runs seeds, each twice, and checks every invariant.
@@ -27,7 +27,7 @@ fn run(seed: u64, seconds: u32) -> Result<Outcome> {
 }
 
 fn tell(outcome: &Outcome, is_json: bool) -> Result<()> {
-    let chain: String = outcome.chain.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let chain = hex(outcome.chain.get(..8).unwrap_or_default());
     let crashes: u64 = outcome.crashes.values().sum();
     if is_json {
         return print_json(&json!({

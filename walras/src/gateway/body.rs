@@ -43,9 +43,8 @@ fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 }
 
 fn at(value: &Value, path: &str) -> Option<String> {
-    let pointer: String =
-        path.split(['.', '[', ']']).filter(|part| !part.is_empty()).map(|part| format!("/{part}")).collect();
-    value.pointer(&pointer).map(Value::to_string)
+    let parts: Vec<&str> = path.split(['.', '[', ']']).filter(|part| !part.is_empty()).collect();
+    value.pointer(&format!("/{}", parts.join("/"))).map(Value::to_string)
 }
 
 #[cfg(test)]

@@ -28,9 +28,10 @@ pub(super) async fn events(
     State(gateway): State<Arc<Gateway>>,
     headers: HeaderMap,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let tenant = match headers.contains_key(header::AUTHORIZATION) {
-        true => Some(gateway.identity.admit(&headers)?),
-        false => None,
+    let tenant = if headers.contains_key(header::AUTHORIZATION) {
+        Some(gateway.identity.admit(&headers)?)
+    } else {
+        None
     };
     let open = Open::new(&gateway)?;
     let (out, waiting) = mpsc::channel(EVENTS_WAITING_MAX);

@@ -3,6 +3,8 @@
 //! It decides nothing: commands go to the market under the tenant that the token names, reads come from a view
 //! that follows the market's events.
 
+#![allow(clippy::result_large_err, reason = "a problem is the answer itself, made once for a request")]
+
 pub mod bids;
 mod body;
 mod desk;

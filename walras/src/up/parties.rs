@@ -138,8 +138,8 @@ impl Parties {
     }
 
     /// For whom each principal may speak.
-    pub(super) fn trusted(&self) -> Vec<Trust> {
-        self.trusted.clone()
+    pub(super) fn trusted(&self) -> &[Trust] {
+        &self.trusted
     }
 
     /// The principals made here, by role.
