@@ -62,8 +62,9 @@ impl Lots {
     }
 }
 
-/// What is known of one bid.
+/// What is known of one bid: two cache lines.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 pub(super) struct Bid {
     pub(super) key: CommandKey,
     pub(super) number: BidNumber,
@@ -111,6 +112,8 @@ impl Bid {
         digest(Kind::Names, [self.number, bid[0], bid[1], place[0], place[1], by])
     }
 }
+
+const _: () = assert!(size_of::<Option<Bid>>() == 128);
 
 /// Half of a key's bits are plenty to spread keys that are hashes already.
 #[inline]

@@ -29,7 +29,7 @@ pub const FORGOTTEN_AT_ONCE_MAX: usize = 4_096;
 /// Least time between two instants at which bids are forgotten, in microseconds.
 pub const FORGET_PAUSE_MICROSECONDS: i64 = 250_000;
 /// Units in line whose server comes later than they were told are told at most this often, in microseconds.
-pub const DELAYS_TOLD_EVERY_MICROSECONDS: i64 = 1_000_000;
+pub const DELAYS_TOLD_EVERY_MICROSECONDS: i64 = 5_000_000;
 /// What they are then told is later by the market's notice divided by this, so that the next small delay is within
 /// what they know.
 pub const DELAY_MARGIN_DIVISOR: i64 = 16;

@@ -128,8 +128,9 @@ impl Market {
 
     /// A span's leases need not leave after all.
     pub(super) fn stay(&mut self, place: u32, index: u32) {
+        let market = self.leases.span(index).market;
         self.turn(place, index, Stand::Served, Timestamp::default());
-        self.shake(self.leases.span(index).market);
+        self.shake(market);
     }
 
     fn turn(&mut self, place: u32, index: u32, stand: Stand, until: Timestamp) {

@@ -41,8 +41,9 @@ impl Stand {
     }
 }
 
-/// Consecutive leases of one bid, all in the same state.
+/// Consecutive leases of one bid, all in the same state. One cache line each.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 pub(super) struct Span {
     pub(super) first: LeaseNumber,
     /// When leaving leases are gone; by when waiting ones were told that a server is there.
@@ -72,6 +73,8 @@ impl Span {
         digest(Kind::Lease, [self.first, place, self.number, self.until.micros() as u64])
     }
 }
+
+const _: () = assert!(size_of::<Span>() == 64);
 
 /// Where a span of a bid begins: what a bid keeps of its leases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -229,6 +232,39 @@ impl Leases {
         let turned = span.digest();
         self.sum.add(turned);
         servers.enter(self, index);
+        // Served leases side by side are one span: fewer to look at, fewer events when they go.
+        if stand == Stand::Served {
+            let (younger, older) = (self.span(index).younger, self.span(index).older);
+            self.join(index, older);
+            self.join(younger, index);
+        }
+    }
+
+    /// Makes two served spans of a bid one if the older ends where the younger begins. It keeps the index of the
+    /// younger one, which the head of a bid's list may be.
+    fn join(&mut self, younger: u32, older: u32) {
+        let (Some(&above), Some(&below)) = (self.spans.get(younger as usize), self.spans.get(older as usize))
+        else {
+            return;
+        };
+        let is_served = above.stand == Stand::Served && below.stand == Stand::Served;
+        if !is_served || above.market != below.market || below.leases().end() != above.first {
+            return;
+        }
+        self.sum.remove(above.digest());
+        self.sum.remove(below.digest());
+        let joined = self.span_mut(younger);
+        joined.first = below.first;
+        joined.units += below.units;
+        joined.older = below.older;
+        let joined = joined.digest();
+        self.sum.add(joined);
+        if let Some(next) = self.spans.get_mut(below.older as usize) {
+            next.younger = younger;
+        }
+        self.span_mut(older).units = 0;
+        self.free.push(older);
+        self.live -= 1;
     }
 
     /// Tells a waiting span another instant.
@@ -266,6 +302,9 @@ impl Leases {
         below: LeaseNumber,
     ) -> Option<u32> {
         let end = range.end().min(below);
+        if end <= range.first {
+            return None;
+        }
         let found = self.of(head).find(|(_, span)| span.first < end && span.leases().end() > range.first);
         let (index, span) = found.map(|(index, span)| (index, span.leases()))?;
         let mut index = index;

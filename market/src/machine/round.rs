@@ -51,7 +51,7 @@ impl Market {
         let round = self.next.round + 1;
         let before = events.len();
         let mut has_changed = false;
-        let tells_delays = self.is_new_second(now);
+        let tells_delays = self.is_new_stretch(now);
         if tells_delays {
             self.soil_shaken();
         }
@@ -74,7 +74,7 @@ impl Market {
 
     /// A round is over: winners are incumbents.
     pub(super) fn round_closed(&mut self, at: Timestamp, round: RoundNumber) {
-        if self.is_new_second(at) {
+        if self.is_new_stretch(at) {
             self.soil_shaken();
             for market in std::mem::take(&mut self.shaken) {
                 self.markets[usize::from(market)].is_shaken = false;
@@ -92,20 +92,20 @@ impl Market {
         self.seal();
     }
 
-    /// When those in line are told of delays, if there are any: with the first round of a new second.
+    /// When those in line are told of delays, if there are any: with the first round of every five seconds.
     pub(super) fn delays_due(&self) -> Option<Timestamp> {
-        (!self.shaken.is_empty()).then(|| self.next_second())
+        (!self.shaken.is_empty()).then(|| self.next_stretch())
     }
 
-    /// Where the second after that of the last round begins.
-    fn next_second(&self) -> Timestamp {
+    /// Where the stretch of time after that of the last round begins.
+    fn next_stretch(&self) -> Timestamp {
         let Some(last) = self.next.round_at else { return Timestamp::MIN };
-        let second = last.micros().div_euclid(DELAYS_TOLD_EVERY_MICROSECONDS);
-        Timestamp::from_micros((second + 1) * DELAYS_TOLD_EVERY_MICROSECONDS)
+        let stretch = last.micros().div_euclid(DELAYS_TOLD_EVERY_MICROSECONDS);
+        Timestamp::from_micros((stretch + 1) * DELAYS_TOLD_EVERY_MICROSECONDS)
     }
 
-    fn is_new_second(&self, now: Timestamp) -> bool {
-        self.next_second() <= now
+    fn is_new_stretch(&self, now: Timestamp) -> bool {
+        self.next_stretch() <= now
     }
 
     fn soil_shaken(&mut self) {

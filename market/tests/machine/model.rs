@@ -9,7 +9,7 @@ use proto::market::{LossReason, ReleaseReason};
 
 /// Microseconds.
 pub(crate) type Instant = i64;
-const SECOND: Instant = 1_000_000;
+const DELAYS_TOLD_EVERY: Instant = 5_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fact {
@@ -400,7 +400,8 @@ impl Model {
             self.end(now, number, LossReason::Expired, facts);
         }
         let is_shaken = self.markets.iter().any(|place| place.is_shaken);
-        let tells_delays = is_shaken && self.round_at.is_none_or(|last| last / SECOND < now / SECOND);
+        let tells_delays =
+            is_shaken && self.round_at.is_none_or(|last| last / DELAYS_TOLD_EVERY < now / DELAYS_TOLD_EVERY);
         if (self.is_pending || tells_delays) && self.round_at.is_none_or(|last| last + self.pause <= now) {
             self.close_round(now, facts);
         }
@@ -457,10 +458,11 @@ impl Model {
             self.close_in(market, now, facts);
             self.markets[market].departures.clear();
         }
-        // Told in the first round of a second.
+        // Told in the first round of every five seconds.
         for market in 0..self.markets.len() {
-            let is_new_second = self.round_at.is_none_or(|last| last / SECOND < now / SECOND);
-            if is_new_second && self.markets[market].is_shaken {
+            let is_new_stretch =
+                self.round_at.is_none_or(|last| last / DELAYS_TOLD_EVERY < now / DELAYS_TOLD_EVERY);
+            if is_new_stretch && self.markets[market].is_shaken {
                 was_shaken = true;
                 self.delay(market, facts);
                 self.markets[market].is_shaken = false;

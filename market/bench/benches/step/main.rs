@@ -21,8 +21,8 @@ use market::Market;
 use ours::Ours;
 use proto::machine::{Received, Role, Sender};
 use proto::market::{
-    AmendBid, BidOption, CancelBid, DefineMarket, Ladder, MarketCommand, MarketEvent, MarketSettings,
-    PlaceBid, SupplyOffered, Terms,
+    AdoptRules, AmendBid, BidOption, CancelBid, DefineMarket, Ladder, MarketCommand, MarketEvent,
+    MarketSettings, PlaceBid, Rules, SupplyOffered, Terms,
 };
 use proto::{CommandId, Machine, Price, Timestamp};
 use stream::{Event, Stream, stream};
@@ -35,8 +35,9 @@ const RUNS: usize = 3;
 const TURN: usize = 64;
 /// Tenants that the bids belong to.
 const TENANTS: u32 = 997;
-/// Time between two turns of one command, in microseconds: 2,000 commands a second.
-const PACE_MICROSECONDS: i64 = 500;
+/// A market's notice, in seconds. Time passes so that there are as many commands in a notice as bids stand: each bid
+/// changes every few minutes.
+const NOTICE_SECONDS: u32 = 360;
 
 /// CPU time of this thread, in nanoseconds.
 fn cpu_nanoseconds() -> i64 {
@@ -44,7 +45,11 @@ fn cpu_nanoseconds() -> i64 {
     time.tv_sec * 1_000_000_000 + time.tv_nsec
 }
 
+/// Commands written at a time.
+const BATCH: usize = 256;
+
 /// Makes commands of events. A bid's name is its number and how often the number was used.
+#[derive(Clone)]
 struct Writer {
     ids: u64,
     /// By number: uses, version, units.
@@ -127,12 +132,19 @@ impl Writer {
         }
     }
 
+    fn rules(&mut self) -> Received<MarketCommand> {
+        let operator = Sender { role: Role::Operator, principal: "ops".parse().unwrap() };
+        // Ended bids are remembered as long as a notice is, so that forgetting is measured, too.
+        let rules = Rules { finished_bids_kept_seconds: NOTICE_SECONDS, ..Rules::default() };
+        Received::new(operator, MarketCommand::AdoptRules(AdoptRules { id: self.id(), rules }))
+    }
+
     fn open(&mut self) -> Received<MarketCommand> {
         let operator = Sender { role: Role::Operator, principal: "ops".parse().unwrap() };
         let settings = MarketSettings {
             reserve: Price::from_micros(1_000).unwrap(),
             ladder: Ladder::default(),
-            notice_seconds: 360,
+            notice_seconds: NOTICE_SECONDS,
             withdraw_until_seconds: None,
         };
         let command = DefineMarket { id: self.id(), market: "dfw/gp.large".parse().unwrap(), settings };
@@ -140,15 +152,15 @@ impl Writer {
     }
 }
 
-/// A market with its standing bids, and the commands to come.
-fn prepare(stream: &Stream) -> (Market, Vec<Received<MarketCommand>>) {
+/// A market with its standing bids, and the writer of what comes.
+fn prepare(stream: &Stream) -> (Market, Writer) {
     let mut writer = Writer { ids: 0, bids: Vec::new(), generation: 0 };
     let mut market = Market::new(&"main".parse().unwrap());
     let mut events = Vec::new();
     let start = Timestamp::from_micros(0);
-    let opening = writer.open();
-    market.step(start, &opening, &mut events);
-    // One round for all: the operator's rules make it wait, and the first command after it does not.
+    for received in [writer.open(), writer.rules()] {
+        market.step(start, &received, &mut events);
+    }
     for &event in &stream.standing {
         let received = writer.command(event);
         market.step(start, &received, &mut events);
@@ -157,8 +169,7 @@ fn prepare(stream: &Stream) -> (Market, Vec<Received<MarketCommand>>) {
     let received = writer.command(Event::Supply { supply: stream.supply });
     market.step(start, &received, &mut events);
     wake(&mut market, start, &mut events);
-    let commands = stream.events.iter().map(|&event| writer.command(event)).collect();
-    (market, commands)
+    (market, writer)
 }
 
 #[inline]
@@ -168,25 +179,41 @@ fn wake(market: &mut Market, now: Timestamp, events: &mut Vec<MarketEvent>) {
     }
 }
 
-/// All commands in turns of so many; returns the number of events and a sum that depends on every hash.
-fn run(market: &mut Market, commands: &[Received<MarketCommand>], turn: usize) -> (u64, u64) {
-    let mut events = Vec::with_capacity(1_024);
-    let (mut sum, mut count) = (0_u64, 0_u64);
-    for (number, batch) in commands.chunks(turn).enumerate() {
-        let now = Timestamp::from_micros((number as i64 + 1) * PACE_MICROSECONDS);
-        if turn > 1 {
-            sum = batch.iter().fold(sum, |sum, received| sum ^ market.touch(received));
+/// What a run took.
+struct Taken {
+    nanoseconds: f64,
+    events: f64,
+}
+
+/// All commands in turns of so many. Commands are written in batches right before they are decided, off the clock:
+/// they are in the cache, as commands are that were just decoded.
+fn run(market: &mut Market, writer: &mut Writer, stream: &Stream, turn: usize) -> Taken {
+    let pace_microseconds = i64::from(NOTICE_SECONDS) * 1_000_000 / stream.standing.len() as i64;
+    let mut events = Vec::with_capacity(4_096);
+    let (mut sum, mut count, mut taken) = (0_u64, 0, 0);
+    let mut now = Timestamp::from_micros(0);
+    for batch in stream.events.chunks(BATCH) {
+        let commands: Vec<_> = batch.iter().map(|&event| writer.command(event)).collect();
+        let begun = cpu_nanoseconds();
+        for commands in commands.chunks(turn) {
+            now = now.plus_micros(pace_microseconds * turn as i64);
+            if turn > 1 {
+                sum = commands.iter().fold(sum, |sum, received| sum ^ market.touch(received));
+            }
+            wake(market, now, &mut events);
+            for received in commands {
+                market.step(now, received, &mut events);
+            }
+            wake(market, now, &mut events);
+            sum = sum.wrapping_mul(3).wrapping_add(market.hash().0 as u64);
+            count += events.len();
+            events.clear();
         }
-        wake(market, now, &mut events);
-        for received in batch {
-            market.step(now, received, &mut events);
-        }
-        wake(market, now, &mut events);
-        sum = sum.wrapping_mul(3).wrapping_add(market.hash().0 as u64);
-        count += events.len() as u64;
-        events.clear();
+        taken += cpu_nanoseconds() - begun;
     }
-    (count, sum)
+    black_box(sum);
+    let commands = stream.events.len() as f64;
+    Taken { nanoseconds: taken as f64 / commands, events: count as f64 / commands }
 }
 
 fn main() {
@@ -201,20 +228,17 @@ fn main() {
         let mix = stream(1, bids, RUNGS, events);
         let mut book = f64::INFINITY;
         let mut steps = [(f64::INFINITY, 0.0); 2];
-        let (market, commands) = prepare(&mix);
+        let (market, writer) = prepare(&mix);
         for _ in 0..RUNS {
             let mut ours = Ours::new(&mix);
             let begun = cpu_nanoseconds();
             black_box(ours.run(&mix.events));
             book = book.min((cpu_nanoseconds() - begun) as f64 / events as f64);
             for (place, turn) in [1, TURN].into_iter().enumerate() {
-                let mut market = market.clone();
-                let begun = cpu_nanoseconds();
-                let (count, sum) = run(&mut market, &commands, turn);
-                let taken = (cpu_nanoseconds() - begun) as f64 / events as f64;
-                black_box(sum);
-                steps[place].0 = steps[place].0.min(taken);
-                steps[place].1 = count as f64 / events as f64;
+                let (mut market, mut writer) = (market.clone(), writer.clone());
+                let taken = run(&mut market, &mut writer, &mix, turn);
+                steps[place].0 = steps[place].0.min(taken.nanoseconds);
+                steps[place].1 = taken.events;
                 market.check_turn().expect("a sound market");
             }
         }
