@@ -279,7 +279,7 @@ fn run(highest_rejected: bool, steps: &[Step]) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 700, ..ProptestConfig::default() })]
 
     #[test]
     fn agrees_with_the_rules_where_nearly_everything_ties((rule, steps) in steps(Limits::Coarse)) {

@@ -24,8 +24,9 @@ const fn below(index: u32) -> u64 {
     bit(index) - 1
 }
 
+/// The highest bit of a word that is not zero.
 const fn highest(word: u64) -> u32 {
-    63 - word.leading_zeros()
+    word.ilog2()
 }
 
 fn word(words: &[u64], index: u32) -> u64 {

@@ -18,24 +18,19 @@ const fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-/// What one held unit of a lot of this age adds.
-#[inline(always)]
-pub(super) const fn digest_of_held(age: u64) -> u64 {
-    fold(age ^ KEY_AGE, KEY_UNITS)
-}
-
 impl Book {
+    /// What one held unit of a lot adds.
+    #[inline(always)]
+    pub(super) fn digest_of_held(&self, record: Record) -> u64 {
+        fold(record.age ^ KEY_AGE, self.grid.limit(record.level()) ^ KEY_LIMIT)
+    }
+
     /// What a lot adds.
     #[inline(always)]
     pub(super) fn digest_of(&self, lot: u32, record: Record) -> u64 {
-        let limit = self.grid.limit(record.level());
-        let unit = digest_of_held(record.age);
-        let mut digest = fold(record.age ^ KEY_LIMIT, limit ^ KEY_AGE)
-            .wrapping_add(unit.wrapping_mul(u64::from(record.held) | (u64::from(record.units) << 32)));
-        if record.is_running() {
-            digest = digest.wrapping_add(self.digest_of_plain(lot, record));
-        }
-        digest
+        let units = (u64::from(record.units) << 32) | u64::from(record.held);
+        let digest = self.digest_of_held(record).wrapping_mul(units);
+        if record.is_running() { digest.wrapping_add(self.digest_of_plain(lot, record)) } else { digest }
     }
 
     #[cold]

@@ -84,7 +84,10 @@ impl Lots {
     /// The record of a lot, if it stands.
     #[inline]
     pub(super) fn find(&self, lot: u32) -> Option<Record> {
-        self.records.get(lot as usize).copied().filter(|record| record.units != 0)
+        match self.records.get(lot as usize) {
+            Some(&record) if record.units != 0 => Some(record),
+            _ => None,
+        }
     }
 
     /// The plain limit of a lot that stands at a running limit.

@@ -8,6 +8,9 @@
 //! stands; [`Book::clear`] is a round: it gives the supply to whom it belongs, tells exactly which lots win another
 //! number of units than before, and makes winners incumbent. Units that won in the last clearing are *held*.
 
+// A few short steps make up every operation here, and calling them would cost more than taking them.
+#![allow(clippy::inline_always)]
+
 mod bitmap;
 mod digest;
 mod error;

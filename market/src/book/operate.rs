@@ -63,10 +63,11 @@ impl Book {
         };
         // Nearly every lot is this: all held or all queued, on the grid, with one limit. It moves from row to row.
         let (renews, new) = place.renews(level > record.level());
-        if renews {
-            self.check_age(new)?;
+        // Raised or not is a toss-up that no processor predicts: so nothing here branches on it but a refusal.
+        if renews & !self.is_new_age(new) {
+            return Err(self.age_error(new));
         }
-        let age = if renews && record.held == 0 { new } else { record.age };
+        let age = if renews & (record.held == 0) { new } else { record.age };
         self.age_next = self.age_next.max(age + 1);
         let class = record.class();
         self.digest = self.digest.wrapping_sub(self.digest_of(lot.0, record));
@@ -191,11 +192,18 @@ impl Book {
     }
 
     #[inline(always)]
-    fn check_age(&self, age: u64) -> Result<(), BookError> {
-        if age < self.age_next || age > AGE_MAX {
-            return Err(BookError::Age { age, least: self.age_next });
-        }
-        Ok(())
+    const fn is_new_age(&self, age: u64) -> bool {
+        (age >= self.age_next) & (age <= AGE_MAX)
+    }
+
+    #[cold]
+    const fn age_error(&self, age: u64) -> BookError {
+        BookError::Age { age, least: self.age_next }
+    }
+
+    #[inline(always)]
+    const fn check_age(&self, age: u64) -> Result<(), BookError> {
+        if self.is_new_age(age) { Ok(()) } else { Err(self.age_error(age)) }
     }
 
     pub(super) fn check_demand(units: u64) -> Result<(), BookError> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::digest::digest_of_held;
 use super::lots::Record;
 use super::rows::{Class, Entry};
 use super::{Book, BookError, Change, Lot};
@@ -130,7 +129,7 @@ impl Book {
     }
 
     /// Takes held units of a lot away; `noted` is where the last losing lot was noted.
-    #[inline(always)]
+    #[inline(never)]
     fn lose(&mut self, lot: u32, record: Record, units: u32, noted: &mut usize) {
         let held = u32::from(record.held);
         let level = record.level();
@@ -147,12 +146,12 @@ impl Book {
         }
         self.lots.set_held(lot, (held - units) as u16);
         self.sold -= units;
-        self.digest = self.digest.wrapping_sub(digest_of_held(record.age).wrapping_mul(u64::from(units)));
+        self.digest = self.digest.wrapping_sub(self.digest_of_held(record).wrapping_mul(u64::from(units)));
         self.note(lot, held, held - units, noted);
     }
 
     /// Gives queued units of a lot servers; `noted` is where the last winning lot was noted.
-    #[inline(always)]
+    #[inline(never)]
     fn win(&mut self, lot: u32, record: Record, units: u32, noted: &mut usize) {
         let held = u32::from(record.held);
         let level = record.level();
@@ -169,7 +168,7 @@ impl Book {
         }
         self.lots.set_held(lot, (held + units) as u16);
         self.sold += units;
-        self.digest = self.digest.wrapping_add(digest_of_held(record.age).wrapping_mul(u64::from(units)));
+        self.digest = self.digest.wrapping_add(self.digest_of_held(record).wrapping_mul(u64::from(units)));
         self.note(lot, held, held + units, noted);
     }
 

@@ -10,15 +10,19 @@ use super::nodes::{Arena, Branch, Leaf, prefix};
 /// Highest tree: with at least six children per branch on average this is beyond all lots a `u32` can number.
 const HEIGHT_MAX: usize = 16;
 
-/// What a row's root points at, in its two lowest bits; the rest is a number, below 2^30 ([`super::LOTS_MAX`]). An
+/// What a row's root points at, in its three lowest bits; the rest is a number, below 2^29 ([`super::LOTS_MAX`]). An
 /// empty row's root is zero.
-const KIND: u32 = 3;
+const KIND: u32 = 7;
+const KIND_BITS: u32 = 3;
+/// One lot, and nothing else.
 const SINGLE: u32 = 1;
-const LEAF: u32 = 2;
-const BRANCH: u32 = 3;
+/// The older of two lots; the younger is the tail.
+const DOUBLE: u32 = 2;
+const LEAF: u32 = 3;
+const BRANCH: u32 = 4;
 
 const fn root(kind: u32, number: u32) -> u32 {
-    (number << 2) | kind
+    (number << KIND_BITS) | kind
 }
 
 /// Units that hold a server and units that wait have rows of their own.
@@ -50,7 +54,7 @@ pub(super) struct Entry {
 /// No leaf: the entry is the only one of its row, or stands in two.
 pub(super) const NO_LEAF: u32 = u32::MAX;
 
-/// One row: its root, and the leaf that took in the last newcomer at its young end.
+/// One row: its root, and its last leaf, or the younger of two lots.
 #[derive(Clone, Copy, Debug, Default)]
 struct Row {
     root: u32,
@@ -144,9 +148,36 @@ impl Rows {
             return NO_LEAF;
         }
         if slot.root & KIND == SINGLE {
-            return self.insert_second(row, age, lot, lots);
+            // A newcomer is nearly always the younger of the two.
+            let first = slot.root >> KIND_BITS;
+            *slot = if age > lots.record(first).age {
+                Row { root: root(DOUBLE, first), tail: lot }
+            } else {
+                Row { root: root(DOUBLE, lot), tail: first }
+            };
+            return NO_LEAF;
+        }
+        if slot.root & KIND == DOUBLE {
+            self.open_leaf(row, lots);
         }
         self.insert_in_nodes(row, age, lot)
+    }
+
+    /// Puts the two lots of a row into a leaf.
+    fn open_leaf(&mut self, row: u32, lots: &Lots) {
+        let Row { root: older, tail: younger } = self.rows[row as usize];
+        let older = older >> KIND_BITS;
+        let leaf = self.leaves.insert(Leaf::with(lots.record(older).age, older));
+        let slot = &mut self.rows[row as usize];
+        *slot = Row { root: root(LEAF, leaf), tail: leaf };
+        let age = lots.record(younger).age;
+        if prefix(age) == prefix(lots.record(older).age) {
+            self.leaves.get_mut(leaf).append(age, younger);
+        } else {
+            let last = self.leaves.insert(Leaf::with(age, younger));
+            let top = self.branches.insert(Branch::pair(1, leaf, age, last));
+            *slot = Row { root: root(BRANCH, top), tail: last };
+        }
     }
 
     #[inline]
@@ -175,22 +206,18 @@ impl Rows {
         if slot.root & KIND == SINGLE {
             slot.root = 0;
             self.vacate(level, class);
-            return;
+        } else if slot.root & KIND == DOUBLE {
+            let older = slot.root >> KIND_BITS;
+            slot.root = root(SINGLE, if older == lot { slot.tail } else { older });
+        } else {
+            self.remove_anywhere(row, age, lot);
         }
-        self.remove_anywhere(row, age, lot);
-    }
-
-    fn insert_second(&mut self, row: u32, age: u64, lot: u32, lots: &Lots) -> u32 {
-        let first = self.rows[row as usize].root >> 2;
-        let leaf = self.leaves.insert(Leaf::with(lots.record(first).age, first));
-        self.rows[row as usize] = Row { root: root(LEAF, leaf), tail: leaf };
-        self.insert_anywhere(row, age, lot)
     }
 
     fn insert_anywhere(&mut self, row: u32, age: u64, lot: u32) -> u32 {
         let Row { root: top, .. } = self.rows[row as usize];
         if top & KIND == LEAF {
-            let leaf = top >> 2;
+            let leaf = top >> KIND_BITS;
             let (placed, more) = self.insert_in_leaf(leaf, age, lot, true);
             let slot = &mut self.rows[row as usize];
             slot.tail = leaf;
@@ -202,11 +229,11 @@ impl Rows {
         }
         let mut path = Path::new();
         let mut is_last = true;
-        let leaf = self.descend(top >> 2, age, &mut path, &mut is_last);
+        let leaf = self.descend(top >> KIND_BITS, age, &mut path, &mut is_last);
         let (placed, more) = self.insert_in_leaf(leaf, age, lot, is_last);
         let younger = more.map_or(leaf, |(_, younger)| younger);
         if let Some(more) = more {
-            let top = self.insert_in_tree(top >> 2, path, is_last, more);
+            let top = self.insert_in_tree(top >> KIND_BITS, path, is_last, more);
             self.rows[row as usize].root = root(BRANCH, top);
         }
         if is_last {
@@ -215,21 +242,31 @@ impl Rows {
         placed
     }
 
+    /// Takes a leaf of two entries apart again.
+    fn shorten(&mut self, row: u32) {
+        let top = self.rows[row as usize].root;
+        if top & KIND == LEAF && self.leaves.get(top >> KIND_BITS).len() == 2 {
+            let leaf = top >> KIND_BITS;
+            let node = self.leaves.get(leaf);
+            let (older, younger) = (node.at(0).lot, node.at(1).lot);
+            self.rows[row as usize] = Row { root: root(DOUBLE, older), tail: younger };
+            self.free(leaf, 0);
+        }
+    }
+
     fn remove_anywhere(&mut self, row: u32, age: u64, lot: u32) {
         let top = self.rows[row as usize].root;
         if top & KIND == LEAF {
-            let leaf = top >> 2;
+            let leaf = top >> KIND_BITS;
             let node = self.leaves.get_mut(leaf);
             let found = node.remove(age, lot);
             debug_assert!(found, "entry {age}/{lot} is not in row {row}");
-            if node.len() == 1 {
-                self.rows[row as usize].root = root(SINGLE, node.at(0).lot);
-                self.free(leaf, 0);
-            }
-        } else if let Some(top) = self.remove_in_tree(top >> 2, age, lot) {
+            self.shorten(row);
+        } else if let Some(top) = self.remove_in_tree(top >> KIND_BITS, age, lot) {
             // Leaves were merged or freed: what was last may not be any more.
             let tail = if top & KIND == SINGLE { 0 } else { self.outer_leaf(top, false) };
             self.rows[row as usize] = Row { root: top, tail };
+            self.shorten(row);
         }
     }
 
@@ -272,27 +309,32 @@ impl Rows {
     /// The root and the last leaf of a level's queued row.
     #[inline]
     pub(super) fn touch_row(&self, level: u32) -> (u32, u32) {
-        self.rows.get(2 * level as usize).map_or((0, 0), |row| (row.root, row.tail))
+        let row = self.rows.get(2 * level as usize).copied().unwrap_or_default();
+        (row.root, if row.root & KIND > DOUBLE { row.tail } else { NO_LEAF })
     }
 
     /// Lines of a row's topmost branch, if it has one.
     #[inline]
     pub(super) fn touch_root(&self, root: u32) -> u64 {
-        if root & KIND == BRANCH { self.branches.get(root >> 2).touch() } else { 0 }
+        if root & KIND == BRANCH { self.branches.get(root >> KIND_BITS).touch() } else { 0 }
     }
 
     /// The youngest held entry of a level that has one: what loses first.
     #[inline]
     pub(super) fn youngest_held(&self, level: u32) -> u32 {
-        let found = self.rows[(2 * level + Class::Held as u32) as usize].root;
-        if found & KIND == SINGLE { found >> 2 } else { self.outer(found, false) }
+        let row = &self.rows[(2 * level + Class::Held as u32) as usize];
+        match row.root & KIND {
+            SINGLE => row.root >> KIND_BITS,
+            DOUBLE => row.tail,
+            _ => self.outer(row.root, false),
+        }
     }
 
     /// The oldest queued entry of a level that has one: what wins next.
     #[inline]
     pub(super) fn oldest_queued(&self, level: u32) -> u32 {
         let found = self.rows[(2 * level + Class::Queued as u32) as usize].root;
-        if found & KIND == SINGLE { found >> 2 } else { self.outer(found, true) }
+        if found & KIND <= DOUBLE { found >> KIND_BITS } else { self.outer(found, true) }
     }
 
     /// The lot at one end of a row.
@@ -303,7 +345,7 @@ impl Rows {
 
     /// The leaf at one end of a row that has one.
     fn outer_leaf(&self, root: u32, oldest: bool) -> u32 {
-        let mut number = root >> 2;
+        let mut number = root >> KIND_BITS;
         if root & KIND == BRANCH {
             for _ in 0..HEIGHT_MAX {
                 let branch = self.branches.get(number);
