@@ -68,7 +68,8 @@ impl<M: Runnable> Outputs<M> {
         repeats: Vec<Repeat>,
         committed: Option<Committed<M>>,
     ) {
-        let is_fact = |one: &Outgoing| !one.durable || one.kind == turn::KIND_EVENTS;
+        let kinds = [turn::KIND_EVENTS, turn::KIND_EVENTS_OMITTED];
+        let is_fact = |one: &Outgoing| !one.durable || kinds.contains(&one.kind);
         let (facts, messages): (Vec<_>, Vec<_>) = outgoing.into_iter().partition(is_fact);
         let facts = sequence.map(|sequence| Facts { sequence, messages: facts });
         // A stage is gone only when the pipeline ends, and it says why.

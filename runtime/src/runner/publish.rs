@@ -137,23 +137,18 @@ async fn publish(context: &Context, machine: &str, message: &Outgoing) -> Result
         return Ok(());
     }
     let source = format!("walras/{machine}/{}", context.stream);
-    let part = format!("{}/{}", message.part, message.parts);
-    let mut headers = vec![
+    let id = &message.id;
+    let headers = [
         ("ce-specversion", "1.0"),
-        ("ce-id", &message.id),
-        ("ce-source", &source),
+        ("ce-id", id.as_str()),
+        ("ce-source", source.as_str()),
         ("ce-type", message.kind),
     ];
-    let mut id = message.id.clone();
-    if message.parts > 1 {
-        headers.push(("Walras-Piece", &part));
-        id = format!("{id}.piece{}", message.part);
-    }
     let mut pause = PAUSE_MIN;
     let mut problem = String::new();
     for _ in 0..PUBLISH_ATTEMPTS_MAX {
         let begun = Instant::now();
-        match context.bus.publish(&message.subject, &id, &headers, message.payload.clone()).await {
+        match context.bus.publish(&message.subject, id, &headers, message.payload.clone()).await {
             Ok(_) => {
                 context.shown.publish.observe(begun.elapsed().as_secs_f64());
                 return Ok(());
@@ -175,7 +170,7 @@ async fn publish(context: &Context, machine: &str, message: &Outgoing) -> Result
         tokio::time::sleep(pause).await;
         pause = (pause * 2).min(PAUSE_MAX);
     }
-    Err(Ended::Publish { id, attempts: PUBLISH_ATTEMPTS_MAX, problem })
+    Err(Ended::Publish { id: id.clone(), attempts: PUBLISH_ATTEMPTS_MAX, problem })
 }
 
 /// Whether the same message would be refused for ever: waiting would stop the stream for good.

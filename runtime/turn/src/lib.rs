@@ -30,7 +30,7 @@ pub use audit::{AuditError, Audited};
 pub use delivery::{Decoded, Delivery, Found, Position, decode};
 pub use filter::Filter;
 pub use fold::{Fold, FoldError};
-pub use outgoing::{KIND_ANSWERS, KIND_EVENTS, Outgoing};
+pub use outgoing::{KIND_ANSWERS, KIND_EVENTS, KIND_EVENTS_OMITTED, Outgoing};
 pub use retell::{Repeat, retell};
 pub use row::Row;
 pub use turned::{Counts, Token, Turned};

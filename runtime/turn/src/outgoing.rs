@@ -13,6 +13,8 @@ use crate::delivery::Position;
 
 /// `type` of a message that carries a batch of events.
 pub const KIND_EVENTS: &str = "walras.event-batch";
+/// `type` of a message that stands for a batch too large for one message; it has no entries.
+pub const KIND_EVENTS_OMITTED: &str = "walras.event-batch-omitted";
 /// `type` of a message that carries answers.
 pub const KIND_ANSWERS: &str = "walras.answers";
 /// Most answers put into one message here.
@@ -27,21 +29,16 @@ pub struct Outgoing {
     pub subject: String,
     /// `type` attribute of its `CloudEvents` headers.
     pub kind: &'static str,
-    /// Its body, or a piece of it.
+    /// Its body.
     pub payload: Bytes,
     /// Whether the broker must have stored it before it counts as published.
     pub durable: bool,
-    /// Which piece of the body this is, from 1.
-    pub part: u32,
-    /// In how many pieces the body comes: more than one only for a batch of events larger than a message may
-    /// be. Put together in order they are the body.
-    pub parts: u32,
 }
 
 impl Outgoing {
     fn new(id: String, publication: Publication) -> Self {
         let Publication { subject, kind, payload, durable } = publication;
-        Self { id, subject, kind, payload: Bytes::from(payload), durable, part: 1, parts: 1 }
+        Self { id, subject, kind, payload: Bytes::from(payload), durable }
     }
 }
 
@@ -61,17 +58,39 @@ pub(crate) fn after_row<M: Machine>(
     for one in durable.into_iter().flat_map(split) {
         out.push(numbered.number(one));
     }
-    let parts = events.len().div_ceil(MESSAGE_BYTES_MAX).max(1) as u32;
-    for part in 1..=parts {
-        let start = (part as usize - 1) * MESSAGE_BYTES_MAX;
-        let end = events.len().min(start + MESSAGE_BYTES_MAX);
-        let subject = subject::events(M::NAME, stream);
-        let payload = events.slice(start..end);
-        let id = numbered.id();
-        out.push(Outgoing { id, subject, kind: KIND_EVENTS, payload, durable: true, part, parts });
-    }
+    let facts = batch_message::<M>(stream, decided, events);
+    out.push(Outgoing { id: numbered.id(), ..facts });
     out.extend(passing.into_iter().map(|one| numbered.number(one)));
     out
+}
+
+/// The batch as it is published. One that is larger than a message may be is only announced: its readers ask the
+/// stream's owner, as they do when batches are missing.
+fn batch_message<M: Machine>(
+    stream: &StreamName,
+    decided: &Decided<M::Command, M::Event>,
+    events: &Bytes,
+) -> Outgoing {
+    let (id, subject) = (String::new(), subject::events(M::NAME, stream));
+    if events.len() <= MESSAGE_BYTES_MAX {
+        return Outgoing { id, subject, kind: KIND_EVENTS, payload: events.clone(), durable: true };
+    }
+    let (machine, sequence, at, rules) = (M::NAME, decided.sequence, decided.at, M::RULES);
+    let omitted = Omitted { machine, stream, sequence, at, rules, omitted_bytes: events.len() };
+    // Plain data written to memory.
+    let payload = Bytes::from(serde_json::to_vec(&omitted).unwrap_or_default());
+    Outgoing { id, subject, kind: KIND_EVENTS_OMITTED, payload, durable: true }
+}
+
+/// Stands in the place of a batch of events that is too large for one message.
+#[derive(Serialize)]
+struct Omitted<'a> {
+    machine: &'static str,
+    stream: &'a StreamName,
+    sequence: u64,
+    at: Timestamp,
+    rules: u32,
+    omitted_bytes: usize,
 }
 
 struct Numbered {

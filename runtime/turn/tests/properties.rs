@@ -10,7 +10,7 @@ use bytes::Bytes;
 use driver::{Choices, Message, SETTINGS, World, stream};
 use proptest::prelude::*;
 use proto::Timestamp;
-use proto::envelope::{Answers, EventBatch, RefusalReason};
+use proto::envelope::{Answers, EventBatch, MESSAGE_BYTES_MAX, RefusalReason};
 use turn::testing::{AMOUNT_MAX, Tally, TallyAnswer, TallyEvent};
 use turn::{Audited, Turn};
 
@@ -215,7 +215,7 @@ fn check_journal(world: &World, turn: &Turn<Tally>) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// A crash between any two steps loses nothing and repeats nothing; every repeat gets the first answer.
     #[test]
@@ -256,6 +256,7 @@ proptest! {
     ) {
         let mut world = World { log: log(&messages), ..World::default() };
         world.run(&mut Choices::new(vec![1, 2, 3, 4, 5], 0));
+        prop_assume!(!world.journal.is_empty());
         let row = row.index(world.journal.len());
         let damaged = &mut world.journal[row];
         let body = if in_events { &mut damaged.events } else { &mut damaged.input };
@@ -306,4 +307,54 @@ fn the_events_of_a_row_are_a_batch_of_the_vocabulary() {
     assert_eq!(serde_json::to_vec(&batch).unwrap(), world.journal[0].events);
     assert_eq!(batch.at, Timestamp::from_micros(batch.at.micros()));
     assert!(batch.entries[0].key.is_some() && batch.entries[2].key.is_none());
+}
+
+/// Messages have a bound; what is told to one party is split, what is told to readers is asked for.
+#[test]
+fn no_message_is_larger_than_it_may_be() {
+    // One long refusal for each command: all their events, and all answers, are larger than one message.
+    let asks = (0..1_024).map(|id| {
+        let tenant = "t".repeat(60);
+        format!(
+            r#"{{"type":"Add","id":"{}-{id}","tenant":"{tenant}","amount":9000000000000000000}}"#,
+            "c".repeat(50)
+        )
+    });
+    let payload = format!(r#"{{"commands":[{}]}}"#, asks.collect::<Vec<_>>().join(","));
+    let envelopes = 4;
+    let mut world = World { log: vec![Message { principal: "s1", payload }; 1], ..World::default() };
+    let deliveries = world.deliveries(0, 1);
+    assert_eq!(deliveries[0].commands(), 1_024);
+    let mut turn = Turn::<Tally>::new(stream(), SETTINGS);
+    // More than a driver would put into one turn, so that everything becomes too large.
+    let mut all = Vec::new();
+    for number in 0..envelopes {
+        let message = world.log[0].clone();
+        let renamed = message.payload.replace("ccc-", &format!("cc{number}-"));
+        world.log.push(Message { payload: renamed, ..message });
+    }
+    all.extend(world.deliveries(1, envelopes));
+    let turned = turn.turn(Timestamp::from_micros(1), all).unwrap();
+    let row = turned.row.unwrap();
+    assert!(row.events.len() > MESSAGE_BYTES_MAX);
+    let mut answers = 0;
+    for message in &turned.outgoing {
+        assert!(
+            message.payload.len() <= MESSAGE_BYTES_MAX,
+            "{} of {} bytes",
+            message.id,
+            message.payload.len()
+        );
+        if message.kind == turn::KIND_ANSWERS {
+            let told: Answers<TallyAnswer> = serde_json::from_slice(&message.payload).unwrap();
+            answers += told.answers.len();
+        }
+    }
+    assert_eq!(answers, 1_024 * envelopes);
+    assert!(turned.outgoing.iter().filter(|it| it.kind == turn::KIND_ANSWERS).count() > 1);
+    let omitted: Vec<_> = turned.outgoing.iter().filter(|it| it.kind == turn::KIND_EVENTS_OMITTED).collect();
+    assert_eq!(omitted.len(), 1);
+    assert!(serde_json::from_slice::<EventBatch<TallyEvent>>(&omitted[0].payload).is_err());
+    let mut folded = Turn::<Tally>::new(stream(), SETTINGS);
+    assert_eq!(folded.fold(&row, true).unwrap().outgoing, turned.outgoing);
 }

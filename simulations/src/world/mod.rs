@@ -84,7 +84,7 @@ impl Buses {
     fn publish(&mut self, message: &Outgoing) {
         if message.subject.starts_with("walras.v1.answer.") {
             self.answers.publish(&message.subject, message.payload.clone());
-        } else if message.subject.starts_with("walras.v1.event.") && message.parts == 1 {
+        } else if message.kind == turn::KIND_EVENTS {
             let Ok(batch) = serde_json::from_slice::<EventBatch<MarketEvent>>(&message.payload) else {
                 return;
             };
