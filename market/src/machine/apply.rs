@@ -61,7 +61,7 @@ impl Market {
                 let option = amendment.terms.options.first();
                 if let Some(market) = option.and_then(|option| self.market_named(&option.market)) {
                     self.for_bid(*number, |this, place| {
-                        this.bid_amended(place, *version, &amendment.terms, market)
+                        this.bid_amended(place, *version, &amendment.terms, market);
                     });
                 }
             }

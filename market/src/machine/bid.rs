@@ -25,6 +25,8 @@ pub(super) enum Lots {
     #[default]
     None,
     One(Lot),
+    // Boxed once more, because few bids have many and a bid is to fill two cache lines.
+    #[allow(clippy::box_collection)]
     Many(Box<Vec<Lot>>),
 }
 
@@ -49,9 +51,8 @@ impl Lots {
 
     pub(super) fn remove(&mut self, lot: Lot) {
         match self {
-            Self::None => {}
             Self::One(only) if *only == lot => *self = Self::None,
-            Self::One(_) => {}
+            Self::None | Self::One(_) => {}
             Self::Many(lots) => {
                 lots.retain(|other| *other != lot);
                 if let [only] = lots[..] {

@@ -19,6 +19,7 @@ fn hold(holds: bool, invariant: &'static str, details: impl FnOnce() -> String) 
     if holds { Ok(()) } else { Err(Broken { invariant, details: details() }) }
 }
 
+#[allow(clippy::needless_pass_by_value)] // what is compared is nearly always a number
 fn same<T: PartialEq + std::fmt::Debug>(
     invariant: &'static str,
     what: &str,

@@ -37,7 +37,7 @@ const KEYS: [u64; 10] = [
 /// not wait for one another, and a finish that spreads its sum over all bits.
 #[inline]
 pub(super) const fn digest<const WORDS: usize>(kind: Kind, words: [u64; WORDS]) -> u128 {
-    const { assert!(WORDS % 2 == 0 && WORDS <= 8) };
+    const { assert!(WORDS.is_multiple_of(2) && WORDS <= 8) };
     let mut sum = (kind as u128).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     let mut place = 0;
     while place < WORDS {

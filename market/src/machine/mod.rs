@@ -54,6 +54,8 @@ struct Counters {
     /// Number of the last round, and when it was.
     round: RoundNumber,
     round_at: Option<Timestamp>,
+    /// When something first changed since the last round.
+    soiled_at: Option<Timestamp>,
     /// When bids were last forgotten.
     forgot_at: Option<Timestamp>,
 }
@@ -62,6 +64,8 @@ struct Counters {
 #[derive(Clone, Debug)]
 pub struct Market {
     stream: StreamName,
+    /// The instant of what is being decided or folded; no part of the state.
+    now: Timestamp,
     rules: Rules,
     rules_digest: u128,
     trusted: Trusted,
@@ -104,6 +108,7 @@ impl Market {
     /// Notes that a market must be looked at in the next round.
     #[inline]
     fn soil(&mut self, number: MarketNumber) {
+        self.next.soiled_at.get_or_insert(self.now);
         if let Some(record) = self.markets.get_mut(usize::from(number))
             && !record.is_dirty
         {
@@ -125,8 +130,8 @@ impl Market {
     }
 
     /// Notes a broken invariant: the state is no longer to be trusted.
-    fn broke(&mut self, invariant: &'static str, details: impl ToString) {
-        let details = details.to_string();
+    fn broke(&mut self, invariant: &'static str, details: impl Into<String>) {
+        let details = details.into();
         debug_assert!(false, "invariant {invariant} is broken: {details}");
         self.fault.get_or_insert(Broken { invariant, details });
     }
@@ -134,8 +139,12 @@ impl Market {
     fn digest_of_counters(&self) -> u128 {
         let instant = |at: Option<Timestamp>| at.map_or(i64::MIN, Timestamp::micros) as u64;
         let next = &self.next;
-        let times = [instant(next.round_at), instant(next.forgot_at)];
-        digest(Kind::Counters, [next.bid, next.lease, next.age, next.round, times[0], times[1]])
+        let times = [next.round_at, next.soiled_at, next.forgot_at].map(instant);
+        let numbers = [next.bid, next.lease, next.age, next.round];
+        digest(
+            Kind::Counters,
+            [numbers[0], numbers[1], numbers[2], numbers[3], times[0], times[1], times[2], 0],
+        )
     }
 
     /// Takes the digests of the markets that changed into the sum, once their round is over.
@@ -170,7 +179,16 @@ impl Machine for Market {
             tenants: Tenants::default(),
             bids: Bids::default(),
             leases: Leases::default(),
-            next: Counters { bid: 1, lease: 1, age: 1, round: 0, round_at: None, forgot_at: None },
+            next: Counters {
+                bid: 1,
+                lease: 1,
+                age: 1,
+                round: 0,
+                round_at: None,
+                soiled_at: None,
+                forgot_at: None,
+            },
+            now: Timestamp::MIN,
             expiring: BTreeSet::new(),
             finished: VecDeque::new(),
             departing: BTreeSet::new(),
@@ -184,7 +202,12 @@ impl Machine for Market {
     }
 
     fn step(&mut self, now: Timestamp, received: &Received<MarketCommand>, events: &mut Vec<MarketEvent>) {
+        self.now = now;
         self.decide(now, received, events);
+        // Without coalescing every command has its round.
+        if self.rules.coalesce_milliseconds == 0 && self.next.soiled_at.is_some() {
+            self.close_round(now, events);
+        }
     }
 
     fn wake_at(&self) -> Option<Timestamp> {
@@ -192,10 +215,12 @@ impl Machine for Market {
     }
 
     fn wake(&mut self, now: Timestamp, events: &mut Vec<MarketEvent>) {
+        self.now = now;
         self.do_due(now, events);
     }
 
     fn apply(&mut self, at: Timestamp, event: &MarketEvent) {
+        self.now = at;
         self.take_effect(at, event);
     }
 

@@ -50,7 +50,7 @@ impl Market {
             }
         };
         if let Err(error) = done {
-            self.broke("I7", error);
+            self.broke("I7", error.to_string());
         }
         self.soil(number);
     }

@@ -47,6 +47,7 @@ struct SavedCounters {
     age: u64,
     round: RoundNumber,
     round_at: Option<Instant>,
+    soiled_at: Option<Instant>,
     forgot_at: Option<Instant>,
 }
 
@@ -112,6 +113,7 @@ enum SavedStand {
     Leaving(Instant, LossReason),
 }
 
+#[allow(clippy::needless_pass_by_value)] // so that it can stand in `map_err`
 fn unreadable(problem: impl ToString) -> RestoreError {
     RestoreError::Unreadable { problem: problem.to_string() }
 }
@@ -152,6 +154,7 @@ impl Market {
                 age: next.age,
                 round: next.round,
                 round_at: next.round_at.map(Timestamp::micros),
+                soiled_at: next.soiled_at.map(Timestamp::micros),
                 forgot_at: next.forgot_at.map(Timestamp::micros),
             },
             markets: self.markets.iter().map(save_market).collect(),
@@ -232,9 +235,12 @@ impl Market {
             age: saved.next.age,
             round: saved.next.round,
             round_at: saved.next.round_at.map(Timestamp::from_micros),
+            soiled_at: None,
             forgot_at: saved.next.forgot_at.map(Timestamp::from_micros),
         };
         market.settle();
+        // Looking at every market once more is no change of any.
+        market.next.soiled_at = saved.next.soiled_at.map(Timestamp::from_micros);
         Ok(market)
     }
 

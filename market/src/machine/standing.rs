@@ -79,7 +79,7 @@ impl Market {
         match op(&mut self.markets.get_mut(usize::from(market))?.book) {
             Ok(result) => Some(result),
             Err(error) => {
-                self.broke("I7", error);
+                self.broke("I7", error.to_string());
                 None
             }
         }

@@ -96,7 +96,7 @@ impl Market {
             }
             match (pieces.last_mut(), last) {
                 (Some((_, piece)), Some((before, at))) if at == span && before + 1 == lease => {
-                    piece.units += 1
+                    piece.units += 1;
                 }
                 _ => pieces.push((place, LeaseSpan { first: lease, units: 1 })),
             }
@@ -127,7 +127,7 @@ impl Market {
         let done = record.book.set_supply(supply);
         record.servers.set_supply(&mut self.leases, supply);
         if let Err(error) = done {
-            self.broke("I2", error);
+            self.broke("I2", error.to_string());
         }
         if supply < supply_before {
             self.shake(market);

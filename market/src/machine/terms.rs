@@ -83,7 +83,7 @@ impl Market {
                 return asked.refuse(RefusalReason::Duplicate, field, &option.market, "stands twice");
             }
         }
-        self.check_supported(&asked)?;
+        Self::check_supported(&asked)?;
         match first {
             Some(number) => Ok(number),
             None => asked.refuse(RefusalReason::OutOfRange, "options", 0, "a bid has at least one option"),
@@ -119,7 +119,7 @@ impl Market {
     }
 
     /// Refuses what is right but not cleared yet.
-    fn check_supported(&self, asked: &Asked<'_>) -> Checked<()> {
+    fn check_supported(asked: &Asked<'_>) -> Checked<()> {
         let yet = |field: &str, value: &dyn ToString, problem: &str| {
             asked.refuse(RefusalReason::Unsupported, field, value.to_string(), problem)
         };

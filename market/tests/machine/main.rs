@@ -1,5 +1,8 @@
 //! The market machine: the rules by example, every refusal, and random histories against a slow model.
 
+// Helpers of tests fail as tests do, and take what is convenient to write.
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
+
 mod driver;
 mod model;
 mod properties;

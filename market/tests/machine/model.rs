@@ -329,7 +329,9 @@ impl Model {
         if reason == ReleaseReason::ServerLost && !matches!(gone.state, State::Leaving(..)) {
             // The unit queues again: it is the youngest incumbent that is none any more.
             let unit = bid.units.iter_mut().rev().find(|unit| unit.is_incumbent);
-            unit.into_iter().for_each(|unit| unit.is_incumbent = false);
+            if let Some(unit) = unit {
+                unit.is_incumbent = false;
+            }
             self.is_pending = true;
         }
         facts.push(Fact::Released { lease, reason });

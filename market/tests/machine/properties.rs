@@ -283,7 +283,7 @@ impl Race {
         if limit < place.reserve {
             return Some(Fact::Refused("below-reserve"));
         }
-        (limit % place.step != 0).then_some(Fact::Refused("off-ladder"))
+        (!limit.is_multiple_of(place.step)).then_some(Fact::Refused("off-ladder"))
     }
 
     fn place(&mut self, market: usize, quantity: u32, limit: u64, lives: Option<i64>) {
@@ -328,7 +328,7 @@ impl Race {
         match refused {
             Some(fact) => facts.push(fact),
             None => {
-                self.model.amend(now, number, (*market, *quantity, *limit), expires_at, &named, &mut facts)
+                self.model.amend(now, number, (*market, *quantity, *limit), expires_at, &named, &mut facts);
             }
         }
         let mut terms =
@@ -437,7 +437,7 @@ fn facts(events: &[MarketEvent]) -> Vec<Fact> {
             MarketEvent::BidCancelled { number } => facts.push(Fact::Cancelled(*number)),
             MarketEvent::BidExpired { number } => facts.push(Fact::Expired(*number)),
             MarketEvent::NoticeAcknowledged { number, units } => {
-                facts.push(Fact::Acknowledged(*number, *units))
+                facts.push(Fact::Acknowledged(*number, *units));
             }
             MarketEvent::SupplyChanged { supply, .. } => facts.push(Fact::Supply(*supply)),
             MarketEvent::MarketDefined { .. } | MarketEvent::RulesAdopted { .. } => facts.push(Fact::Other),
@@ -481,14 +481,8 @@ fn facts(events: &[MarketEvent]) -> Vec<Fact> {
     facts
 }
 
-fn cases() -> u32 {
-    // More of them by hand: WALRAS_CASES=20000.
-    std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
-}
-
 proptest! {
-    #![proptest_config(ProptestConfig { cases: cases(), ..ProptestConfig::default() })]
-
+    // More of them by hand: PROPTEST_CASES=10000.
     #[test]
     fn the_machine_does_what_the_model_says(steps in prop::collection::vec(step(), 1..120)) {
         let mut race = Race::new();

@@ -19,10 +19,10 @@ use std::hint::black_box;
 
 use market::Market;
 use ours::Ours;
-use proto::machine::{Received, Role, Sender};
+use proto::machine::{CommandKey, Received, Role, Sender};
 use proto::market::{
     AdoptRules, AmendBid, BidOption, CancelBid, DefineMarket, Ladder, MarketCommand, MarketEvent,
-    MarketSettings, PlaceBid, Rules, SupplyOffered, Terms,
+    MarketSettings, PlaceBid, Rules, SupplyCause, SupplyOffered, Terms,
 };
 use proto::{CommandId, Machine, Price, Timestamp};
 use stream::{Event, Stream, stream};
@@ -88,7 +88,7 @@ impl Writer {
                     min_quantity: 1,
                     options: vec![option(rung)],
                     expires_at: None,
-                    key: Default::default(),
+                    key: CommandKey::default(),
                 };
                 Received::new(gateway, MarketCommand::PlaceBid(command.into()))
             }
@@ -105,14 +105,14 @@ impl Writer {
                     version,
                     terms,
                     give_up: Vec::new(),
-                    key: Default::default(),
+                    key: CommandKey::default(),
                 };
                 Received::new(gateway, MarketCommand::AmendBid(command.into()))
             }
             Event::Cancel { bid } => {
                 let id = self.id();
                 let bid_id = format!("b{bid}-{}", self.bids[bid as usize].0).parse().unwrap();
-                let command = CancelBid { id, tenant: tenant(bid), bid: bid_id, key: Default::default() };
+                let command = CancelBid { id, tenant: tenant(bid), bid: bid_id, key: CommandKey::default() };
                 Received::new(gateway, MarketCommand::CancelBid(command))
             }
             Event::Supply { supply } => {
@@ -123,7 +123,7 @@ impl Writer {
                     generation: self.generation,
                     market: "dfw/gp.large".parse().unwrap(),
                     units: supply,
-                    cause: Default::default(),
+                    cause: SupplyCause::default(),
                     gone_at: None,
                     lost: Vec::new(),
                 };
