@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::LazyLock;
 
+use sqlx::any::AnyRow;
 use sqlx::{AssertSqlSafe, Connection, Row as _};
 
 use crate::database::{Journal, bound, check_stream, signed};
@@ -117,24 +118,20 @@ impl Journal {
         const OPERATION: &str = "find answers";
         check_stream(stream)?;
         let mut found = Found::new();
-        let Some(first) = keys.first() else { return Ok(found) };
-        let mut lent = self.reader(OPERATION, stream).await?;
-        let work = async {
-            if keys.len() == 1 {
-                let query = sqlx::query(FIND_ONE).bind(stream).bind(first.as_slice());
-                return collect(query.fetch_all(lent.connection()).await?, &mut found);
-            }
-            for chunk in keys.chunks(ANSWERS_PER_STATEMENT) {
-                let mut query = sqlx::query(AssertSqlSafe(FIND.as_str())).bind(stream);
-                for key in filled(chunk) {
-                    query = query.bind(key.as_slice());
-                }
-                collect(query.fetch_all(&mut *lent.connection()).await?, &mut found)?;
-            }
-            Ok(())
-        };
-        self.within(work).await.map_err(|source| self.failed(OPERATION, stream, source))?;
-        lent.give_back();
+        if let [key] = keys {
+            let query = || sqlx::query(FIND_ONE).bind(stream).bind(key.as_slice());
+            let rows = self.read(OPERATION, stream, query).await?;
+            collect(&rows, &mut found).map_err(|source| self.failed(OPERATION, stream, source))?;
+            return Ok(found);
+        }
+        for chunk in keys.chunks(ANSWERS_PER_STATEMENT) {
+            let query = || {
+                let query = sqlx::query(AssertSqlSafe(FIND.as_str())).bind(stream);
+                filled(chunk).fold(query, |query, key| query.bind(key.as_slice()))
+            };
+            let rows = self.read(OPERATION, stream, query).await?;
+            collect(&rows, &mut found).map_err(|source| self.failed(OPERATION, stream, source))?;
+        }
         Ok(found)
     }
 
@@ -175,13 +172,10 @@ impl Journal {
         let limit = i64::try_from(max_keys).unwrap_or(i64::MAX);
         // Nothing sorts before the empty blob.
         let after = after.map_or(&[][..], AnswerKey::as_slice);
-        let mut lent = self.reader(OPERATION, stream).await?;
-        let query = sqlx::query(KEYS).bind(stream).bind(after).bind(limit);
-        let rows = self.within(query.fetch_all(lent.connection())).await;
-        let keys = rows.and_then(|rows| rows.iter().map(|row| fixed(row, 0)).collect());
-        let keys = keys.map_err(|source| self.failed(OPERATION, stream, source))?;
-        lent.give_back();
-        Ok(keys)
+        let query = || sqlx::query(KEYS).bind(stream).bind(after).bind(limit);
+        let rows = self.read(OPERATION, stream, query).await?;
+        let keys = rows.iter().map(|row| fixed(row, 0)).collect::<Result<Vec<_>, sqlx::Error>>();
+        keys.map_err(|source| self.failed(OPERATION, stream, source))
     }
 
     /// The first number of the first row of a query about `stream`.
@@ -192,12 +186,9 @@ impl Journal {
         sql: &'static str,
     ) -> Result<Option<i64>, JournalError> {
         check_stream(stream)?;
-        let mut lent = self.reader(operation, stream).await?;
-        let row = self.within(sqlx::query(sql).bind(stream).fetch_optional(lent.connection())).await;
-        let number = row.and_then(|row| row.map(|row| row.try_get(0)).transpose());
-        let number = number.map_err(|source| self.failed(operation, stream, source))?;
-        lent.give_back();
-        Ok(number)
+        let rows = self.read(operation, stream, || sqlx::query(sql).bind(stream)).await?;
+        let number = rows.first().map(|row| row.try_get(0)).transpose();
+        number.map_err(|source| self.failed(operation, stream, source))
     }
 }
 
@@ -224,9 +215,9 @@ fn filled<T>(chunk: &[T]) -> impl Iterator<Item = &T> {
     chunk.iter().chain(chunk.last().into_iter().cycle()).take(ANSWERS_PER_STATEMENT)
 }
 
-fn collect(rows: Vec<sqlx::any::AnyRow>, found: &mut Found) -> Result<(), sqlx::Error> {
+fn collect(rows: &[AnyRow], found: &mut Found) -> Result<(), sqlx::Error> {
     for row in rows {
-        let key = fixed(&row, 0)?;
+        let key = fixed(row, 0)?;
         let answer = Answer {
             key,
             seq: row.try_get::<i64, _>(1)? as u64,

@@ -7,6 +7,8 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
 use sqlx::{Any, ConnectOptions, Database, Executor, Postgres, Sqlite};
 use tokio::sync::Semaphore;
 
@@ -15,6 +17,9 @@ use crate::connections::{Connections, Lent, Options};
 use crate::error::JournalError;
 use crate::limits::NAME_BYTES_MAX;
 use crate::schema;
+
+/// Attempts at a read. The second has a new connection; what fails again is not the connection.
+const READ_ATTEMPTS_MAX: u32 = 2;
 
 /// How a journal uses its database. The defaults are meant to be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,6 +172,33 @@ impl Journal {
         lent.map_err(|source| self.failed(operation, stream, source))
     }
 
+    /// All rows of a query. A connection found broken is replaced once: after a restart of the server that is all
+    /// of them, and to read again changes nothing.
+    pub(crate) async fn read<'q>(
+        &self,
+        operation: &'static str,
+        stream: &str,
+        query: impl Fn() -> Query<'q, Any, AnyArguments>,
+    ) -> Result<Vec<AnyRow>, JournalError> {
+        let mut attempt = 1;
+        loop {
+            let work = async {
+                let mut lent = self.inner.readers.lend().await?;
+                let rows = query().fetch_all(lent.connection()).await?;
+                lent.give_back();
+                Ok(rows)
+            };
+            let error = match self.within(work).await {
+                Ok(rows) => return Ok(rows),
+                Err(error) => self.failed(operation, stream, error),
+            };
+            if attempt == READ_ATTEMPTS_MAX || !is_broken_connection(&error) {
+                return Err(error);
+            }
+            attempt += 1;
+        }
+    }
+
     /// Waits for `work`, but not for ever: a database that fell silent counts as failed.
     pub(crate) async fn within<T>(
         &self,
@@ -219,6 +251,20 @@ pub(crate) fn bound(stream: &str, field: &'static str, value: &str, bound: Strin
 pub(crate) fn signed(stream: &str, field: &'static str, value: u64) -> Result<i64, JournalError> {
     i64::try_from(value)
         .map_err(|_| bound(stream, field, &value.to_string(), format!("at most {}", i64::MAX)))
+}
+
+/// Whether a statement failed with its connection: cut, or ended by a PostgreSQL that shuts down (class 57P).
+fn is_broken_connection(error: &JournalError) -> bool {
+    match error {
+        // A silent server is not asked twice: that took its time already.
+        JournalError::Statement { source: sqlx::Error::Io(source), .. } => {
+            source.kind() != io::ErrorKind::TimedOut
+        }
+        JournalError::Statement { source: sqlx::Error::Database(source), .. } => {
+            source.code().is_some_and(|code| code.starts_with("57P"))
+        }
+        _ => false,
+    }
 }
 
 /// The kind of database, and its URL without anything secret.

@@ -193,11 +193,8 @@ impl Journal {
     pub async fn head(&self, stream: &str) -> Result<Option<Head>, JournalError> {
         const OPERATION: &str = "read the head";
         check_stream(stream)?;
-        let mut lent = self.reader(OPERATION, stream).await?;
-        let found = self.within(sqlx::query(HEAD).bind(stream).fetch_optional(lent.connection())).await;
-        let found = found.map_err(|source| self.failed(OPERATION, stream, source))?;
-        lent.give_back();
-        found.map(|row| self.decode_head(stream, &row)).transpose()
+        let found = self.read(OPERATION, stream, || sqlx::query(HEAD).bind(stream)).await?;
+        found.first().map(|row| self.decode_head(stream, row)).transpose()
     }
 
     /// One row, or `None` where it does not exist or was archived.
@@ -241,17 +238,11 @@ impl Journal {
         check_stream(stream)?;
         let after = signed(stream, "after_seq", after_seq)?;
         let limit = i64::try_from(max_rows.max(1)).unwrap_or(i64::MAX);
-        let mut lent = self.reader(OPERATION, stream).await?;
-        let query = sqlx::query(SIZES).bind(stream).bind(after).bind(limit);
-        let found = self.within(query.fetch_all(lent.connection())).await;
-        let sizes = found.and_then(|rows| {
-            rows.iter()
-                .map(|row| Ok((row.try_get::<i64, _>(0)? as u64, row.try_get::<i64, _>(1)? as usize)))
-                .collect::<Result<Vec<_>, sqlx::Error>>()
-        });
-        let sizes = sizes.map_err(|source| self.failed(OPERATION, stream, source))?;
-        lent.give_back();
-        Ok(sizes)
+        let query = || sqlx::query(SIZES).bind(stream).bind(after).bind(limit);
+        let found = self.read(OPERATION, stream, query).await?;
+        let size = |row: &AnyRow| Ok((row.try_get::<i64, _>(0)? as u64, row.try_get::<i64, _>(1)? as usize));
+        let sizes = found.iter().map(size).collect::<Result<Vec<_>, sqlx::Error>>();
+        sizes.map_err(|source| self.failed(OPERATION, stream, source))
     }
 
     async fn rows_between(
@@ -263,11 +254,8 @@ impl Journal {
         const OPERATION: &str = "read rows";
         check_stream(stream)?;
         let (after, last) = (signed(stream, "after_seq", after_seq)?, signed(stream, "seq", last_seq)?);
-        let mut lent = self.reader(OPERATION, stream).await?;
-        let query = sqlx::query(ROWS).bind(stream).bind(after).bind(last);
-        let found = self.within(query.fetch_all(lent.connection())).await;
-        let found = found.map_err(|source| self.failed(OPERATION, stream, source))?;
-        lent.give_back();
+        let query = || sqlx::query(ROWS).bind(stream).bind(after).bind(last);
+        let found = self.read(OPERATION, stream, query).await?;
         found.iter().map(|row| self.decode_row(stream, row)).collect()
     }
 

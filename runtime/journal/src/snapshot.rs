@@ -2,7 +2,8 @@
 //! is a reason to skip it.
 
 use sha2::{Digest, Sha256};
-use sqlx::{AnyConnection, Row as _};
+use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
 use crate::database::{Journal, bound, check_stream, signed};
 use crate::error::JournalError;
@@ -170,25 +171,20 @@ impl Journal {
     async fn snapshot_titles(&self, stream: &str) -> Result<Vec<Title>, JournalError> {
         const OPERATION: &str = "list snapshots";
         check_stream(stream)?;
-        let mut lent = self.reader(OPERATION, stream).await?;
-        let query = sqlx::query(TITLES).bind(stream).bind(TITLES_MAX);
-        let found = self.within(query.fetch_all(lent.connection())).await;
-        let titles = found.and_then(|rows| {
-            let title = |row: &sqlx::any::AnyRow| {
-                Ok(Title {
-                    seq: row.try_get(0)?,
-                    version: row.try_get(1)?,
-                    parts: row.try_get(2)?,
-                    bytes: row.try_get(3)?,
-                    // A hash of another length matches nothing, so the snapshot is skipped, not an error.
-                    sha256: fixed(row, 4).unwrap_or_default(),
-                })
-            };
-            rows.iter().map(title).collect::<Result<Vec<_>, sqlx::Error>>()
-        });
-        let titles = titles.map_err(|source| self.failed(OPERATION, stream, source))?;
-        lent.give_back();
-        Ok(titles)
+        let query = || sqlx::query(TITLES).bind(stream).bind(TITLES_MAX);
+        let found = self.read(OPERATION, stream, query).await?;
+        let title = |row: &AnyRow| {
+            Ok(Title {
+                seq: row.try_get(0)?,
+                version: row.try_get(1)?,
+                parts: row.try_get(2)?,
+                bytes: row.try_get(3)?,
+                // A hash of another length matches nothing, so the snapshot is skipped, not an error.
+                sha256: fixed(row, 4).unwrap_or_default(),
+            })
+        };
+        let titles = found.iter().map(title).collect::<Result<Vec<_>, sqlx::Error>>();
+        titles.map_err(|source| self.failed(OPERATION, stream, source))
     }
 
     /// The inner result says why the snapshot cannot be used.
@@ -204,12 +200,16 @@ impl Journal {
         };
         let parts = title.parts.clamp(0, SNAPSHOT_PARTS_MAX as i64);
         let mut body = Vec::with_capacity(bytes);
-        let mut lent = self.reader(OPERATION, stream).await?;
         for from in (0..parts).step_by(PARTS_FETCHED as usize) {
-            let work = fetch_parts(lent.connection(), stream, title, from, &mut body);
-            self.within(work).await.map_err(|source| self.failed(OPERATION, stream, source))?;
+            let through = (from + PARTS_FETCHED).min(parts);
+            let place = [title.seq, title.version, from, through];
+            let query =
+                || place.iter().fold(sqlx::query(PARTS).bind(stream), |query, number| query.bind(*number));
+            for row in self.read(OPERATION, stream, query).await? {
+                let part = row.try_get::<&[u8], _>(0);
+                body.extend_from_slice(part.map_err(|source| self.failed(OPERATION, stream, source))?);
+            }
         }
-        lent.give_back();
         if body.len() != bytes {
             return Ok(Err(format!("{} of {bytes} bytes are there", body.len())));
         }
@@ -228,16 +228,11 @@ impl Journal {
         for title in same.iter().skip(SNAPSHOTS_KEPT).chain(other.iter().skip(SNAPSHOTS_KEPT)) {
             self.write(OPERATION, stream, DROP_TITLE, &[title.seq, title.version]).await?;
         }
-        let mut lent = self.reader(OPERATION, stream).await?;
-        let query = sqlx::query(ORPHANS).bind(stream).bind(saved.seq);
-        let found = self.within(query.fetch_all(lent.connection())).await;
-        let orphans = found.and_then(|rows| {
-            rows.iter()
-                .map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?)))
-                .collect::<Result<Vec<(i64, i64, i64)>, sqlx::Error>>()
-        });
+        let query = || sqlx::query(ORPHANS).bind(stream).bind(saved.seq);
+        let found = self.read(OPERATION, stream, query).await?;
+        let orphan = |row: &AnyRow| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?));
+        let orphans = found.iter().map(orphan).collect::<Result<Vec<(i64, i64, i64)>, sqlx::Error>>();
         let orphans = orphans.map_err(|source| self.failed(OPERATION, stream, source))?;
-        lent.give_back();
         for (seq, version, last) in orphans {
             // From the end, so that what an interruption leaves still begins with part 0 and is found again.
             for from in (0..=last).step_by(PARTS_FETCHED as usize).collect::<Vec<_>>().into_iter().rev() {
@@ -266,25 +261,6 @@ impl Journal {
         lent.give_back();
         Ok(done.rows_affected())
     }
-}
-
-async fn fetch_parts(
-    connection: &mut AnyConnection,
-    stream: &str,
-    title: &Title,
-    from: i64,
-    body: &mut Vec<u8>,
-) -> Result<(), sqlx::Error> {
-    let query = sqlx::query(PARTS)
-        .bind(stream)
-        .bind(title.seq)
-        .bind(title.version)
-        .bind(from)
-        .bind((from + PARTS_FETCHED).min(title.parts));
-    for row in query.fetch_all(connection).await? {
-        body.extend_from_slice(row.try_get(0)?);
-    }
-    Ok(())
 }
 
 fn title_of(stream: &str, snapshot: &Snapshot) -> Result<Title, JournalError> {

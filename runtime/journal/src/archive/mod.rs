@@ -14,6 +14,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use sqlx::Row as _;
+use sqlx::any::AnyRow;
 
 pub use reading::{ArchivedRows, archived_rows, verify_archive};
 
@@ -127,21 +128,17 @@ impl Journal {
     /// The newest range whose file is complete, and the one after it, if it was begun.
     async fn noted(&self, stream: &str) -> Result<(Option<Noted>, Option<Noted>), JournalError> {
         check_stream(stream)?;
-        let mut lent = self.reader(OPERATION, stream).await?;
-        let rows = self.within(sqlx::query(NOTED).bind(stream).fetch_all(lent.connection())).await;
-        let noted = rows.and_then(|rows| {
-            let decode = |row: &sqlx::any::AnyRow| {
-                Ok(Noted {
-                    first_seq: row.try_get::<i64, _>(0)? as u64,
-                    last_seq: row.try_get::<i64, _>(1)? as u64,
-                    // Not noted yet: the empty blob.
-                    sha256: row.try_get::<&[u8], _>(2)?.try_into().ok(),
-                })
-            };
-            rows.iter().map(decode).collect::<Result<Vec<_>, sqlx::Error>>()
-        });
+        let rows = self.read(OPERATION, stream, || sqlx::query(NOTED).bind(stream)).await?;
+        let decode = |row: &AnyRow| {
+            Ok(Noted {
+                first_seq: row.try_get::<i64, _>(0)? as u64,
+                last_seq: row.try_get::<i64, _>(1)? as u64,
+                // Not noted yet: the empty blob.
+                sha256: row.try_get::<&[u8], _>(2)?.try_into().ok(),
+            })
+        };
+        let noted = rows.iter().map(decode).collect::<Result<Vec<_>, sqlx::Error>>();
         let noted = noted.map_err(|source| self.failed(OPERATION, stream, source))?;
-        lent.give_back();
         let mut noted = noted.into_iter();
         match noted.next() {
             Some(newest) if newest.sha256.is_none() => Ok((noted.next(), Some(newest))),

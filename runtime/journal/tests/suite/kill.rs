@@ -102,6 +102,30 @@ fn postgres_killed_mid_append_keeps_what_it_acknowledged() {
     }
 }
 
+/// Reading again changes nothing, so a reader need not hear that the server was away. A writer must.
+#[test]
+fn a_read_survives_a_restart_of_the_server_and_an_append_tells() {
+    let Some(server) = Postgres::start() else { return };
+    let url = server.database();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let journal = Journal::open(&url).await.unwrap();
+        let me = owner("me");
+        for round in 0..3 {
+            assert_eq!(journal.append("a", &me, &large_rows(round, 1)).await.unwrap(), Appended::Committed);
+            assert_eq!(check_rows(&journal, "a").await, round + 1);
+            tokio::task::block_in_place(|| {
+                server.kill();
+                server.restart();
+            });
+            if round == 1 {
+                assert!(journal.append("a", &me, &large_rows(round + 1, 1)).await.is_err());
+            }
+            assert_eq!(check_rows(&journal, "a").await, round + 1);
+        }
+    });
+}
+
 fn wait_for(what: &str, done: impl Fn() -> bool) {
     let deadline = Instant::now() + DEADLINE;
     while !done() {
