@@ -19,8 +19,8 @@ use crate::bus::{Query, Serving};
 /// Committed rows that wait for the follower; what comes on top it reads from the journal.
 pub const FOLLOWER_QUEUE_ROWS: usize = 256;
 /// A snapshot is due after so many commands, even if `snapshot_every_rows` are not there yet: the next start
-/// folds at most about so many.
-pub const SNAPSHOT_EVERY_COMMANDS: u64 = 1 << 18;
+/// folds at most about so many. Each holds the whole state, so making many costs more than the journal itself.
+pub const SNAPSHOT_EVERY_COMMANDS: u64 = 1 << 19;
 /// Old answers written to the index at a time.
 const INDEX_ANSWERS: usize = 8_192;
 
