@@ -25,6 +25,7 @@ mod touch;
 
 pub use error::BookError;
 pub use grid::{is_rung, rung_above, rung_at_or_above};
+pub use touch::Upcoming;
 
 use std::collections::BTreeMap;
 

@@ -84,6 +84,18 @@ impl Path {
     }
 }
 
+/// Where an entry will go, as far as it is known without waiting for memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spot {
+    leaf: u32,
+    branch: u32,
+    age: u64,
+}
+
+impl Spot {
+    pub(super) const NONE: Self = Self { leaf: NO_LEAF, branch: NO_LEAF, age: 0 };
+}
+
 /// All rows of a book. Levels and rows of levels are small signed numbers, so that "none" can lie beyond either end.
 #[derive(Clone, Debug)]
 pub(super) struct Rows {
@@ -300,23 +312,35 @@ impl Rows {
         self.edges[Class::Held as usize]
     }
 
-    /// Reads a line of each node that an operation on this entry's row is about to need; see [`super::Book::touch`].
+    /// Something of each line of a leaf; see [`super::Book::touch`].
     #[inline]
     pub(super) fn touch_leaf(&self, leaf: u32) -> u64 {
         self.leaves.find(leaf).map_or(0, Leaf::touch)
     }
 
-    /// The root and the last leaf of a level's queued row.
+    /// Where an entry will go: to the young end of a row, or, if its age is old, somewhere in it.
     #[inline]
-    pub(super) fn touch_row(&self, level: u32) -> (u32, u32) {
-        let row = self.rows.get(2 * level as usize).copied().unwrap_or_default();
-        (row.root, if row.root & KIND > DOUBLE { row.tail } else { NO_LEAF })
+    pub(super) fn spot(&self, level: u32, class: Class, old: Option<u64>) -> Spot {
+        let row = self.rows.get((2 * level + class as u32) as usize).copied().unwrap_or_default();
+        match (row.root & KIND, old) {
+            (LEAF, _) | (BRANCH, None) => Spot { leaf: row.tail, ..Spot::NONE },
+            (BRANCH, Some(age)) => Spot { branch: row.root >> KIND_BITS, age, ..Spot::NONE },
+            _ => Spot::NONE,
+        }
     }
 
-    /// Lines of a row's topmost branch, if it has one.
+    /// Something of each line of the node that a spot names.
     #[inline]
-    pub(super) fn touch_root(&self, root: u32) -> u64 {
-        if root & KIND == BRANCH { self.branches.get(root >> KIND_BITS).touch() } else { 0 }
+    pub(super) fn touch_root(&self, spot: Spot) -> u64 {
+        self.touch_leaf(spot.leaf) ^ self.branches.find(spot.branch).map_or(0, Branch::touch)
+    }
+
+    /// The same for the node under its branch.
+    #[inline]
+    pub(super) fn touch_below(&self, spot: Spot) -> u64 {
+        let Some(branch) = self.branches.find(spot.branch) else { return 0 };
+        let kid = branch.kid(branch.place_of(spot.age));
+        if branch.height == 1 { self.touch_leaf(kid) } else { self.branches.get(kid).touch() }
     }
 
     /// The youngest held entry of a level that has one: what loses first.
@@ -373,9 +397,9 @@ impl Rows {
                 let key = right.at(0).age;
                 let goes_left = age < key;
                 if goes_left {
-                    node.insert(age, lot)
+                    node.insert(age, lot);
                 } else {
-                    right.insert(age, lot)
+                    right.insert(age, lot);
                 }
                 let right = self.leaves.insert(right);
                 return (if goes_left { leaf } else { right }, Some((key, right)));

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::hint::black_box;
 
-use market::book::{Book, Lot, LotTerms, Place};
+use market::book::{Book, Lot, LotTerms, Place, Upcoming};
 use proto::Price;
 use proto::market::{Ladder, PriceRule};
 
@@ -121,19 +121,19 @@ impl Ours {
 
     #[inline]
     fn touch(&self, batch: &[Event]) -> u64 {
-        let (mut lots, mut limits) = ([Lot(0); BATCH], [0; BATCH]);
-        let (mut lots_len, mut limits_len) = (0, 0);
-        for &event in batch {
-            if let Event::Cancel { bid } | Event::Reprice { bid, .. } = event {
-                // A bid may be added within the batch; then it needs no looking ahead.
-                lots[lots_len] = Lot(self.lots.get(bid as usize).map_or(0, |lot| lot & !MORE));
-                lots_len += 1;
-            }
-            if let Event::Add { rung, .. } | Event::Reprice { rung, .. } = event {
-                limits[limits_len] = u64::from(rung) * RUNG;
-                limits_len += 1;
-            }
+        let mut upcoming = [Upcoming::default(); BATCH];
+        for (next, &event) in upcoming.iter_mut().zip(batch) {
+            // A bid may be added within the batch; then it needs no looking ahead.
+            let lot = |bid: u32| self.lots.get(bid as usize).map(|lot| Lot(lot & !MORE));
+            *next = match event {
+                Event::Reprice { bid, rung } => {
+                    Upcoming { lot: lot(bid), limit: Some(u64::from(rung) * RUNG) }
+                }
+                Event::Add { rung, .. } => Upcoming { lot: None, limit: Some(u64::from(rung) * RUNG) },
+                Event::Cancel { bid } => Upcoming { lot: lot(bid), limit: None },
+                Event::Supply { .. } => Upcoming::default(),
+            };
         }
-        self.book.touch(&lots[..lots_len], &limits[..limits_len])
+        self.book.touch(&upcoming)
     }
 }
