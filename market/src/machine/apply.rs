@@ -10,6 +10,7 @@ use super::record::Source;
 impl Market {
     /// Lets one event change the state. An event that names what is not there changes nothing.
     pub(super) fn take_effect(&mut self, at: Timestamp, event: &MarketEvent) {
+        self.bids.retire(at);
         match event {
             MarketEvent::CommandRefused(_) | MarketEvent::NoticeAcknowledged { .. } => {}
             MarketEvent::BidPlaced { .. } | MarketEvent::BidAmended { .. } => self.take_terms(event),
@@ -44,7 +45,7 @@ impl Market {
             }
             MarketEvent::PriceChanged { market, prices, .. } => self.price_changed(*market, *prices),
             MarketEvent::RoundClosed { round } => self.round_closed(at, *round),
-            MarketEvent::BidForgotten { number } => self.bid_forgotten(at, *number),
+            MarketEvent::BidForgotten { .. } => self.bid_forgotten(at),
         }
     }
 

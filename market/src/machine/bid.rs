@@ -1,5 +1,10 @@
-//! The bids an exchange knows: those that stand, and those that ended not long ago.
+//! The bids an exchange knows: those that stand or are still leaving, and those that finished not long ago.
+//!
+//! Of a finished bid nothing is asked any more but that it has ended: a tomb keeps its hashed name, number and end,
+//! and what was decoded for it is let go. That happens with the next instant, because whoever is told of the end is
+//! told by name, after the turn.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use proto::machine::CommandKey;
@@ -82,6 +87,8 @@ pub(super) struct Bid {
     pub(super) tenant: u32,
     pub(super) market: MarketNumber,
     pub(super) status: Status,
+    /// Whether it has a tomb: it ended and has no leases any more.
+    pub(super) is_finished: bool,
     pub(super) lots: Lots,
     /// As it was placed: its names stay true, its terms may have been amended.
     pub(super) placed: Arc<PlaceBid>,
@@ -122,6 +129,36 @@ const fn hash_of_key(key: CommandKey) -> u64 {
     (key.0 >> 64) as u64
 }
 
+/// What is left of a finished bid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Tomb {
+    pub(super) key: CommandKey,
+    pub(super) finished_at: Timestamp,
+    pub(super) number: BidNumber,
+    pub(super) status: Status,
+}
+
+impl Tomb {
+    fn digest(&self) -> u128 {
+        let key = [self.key.0 as u64, (self.key.0 >> 64) as u64];
+        let end = [self.finished_at.micros() as u64, self.status as u64];
+        digest(Kind::Finished, [self.number, key[0], key[1], end[0], end[1], 0])
+    }
+}
+
+/// Marks a value of the index of names that is a tomb's number.
+const TOMB: u32 = 1 << 31;
+
+/// What a name leads to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    /// Where the bid is, unless all that is left of it is a tomb.
+    pub(super) place: Option<u32>,
+    pub(super) status: Status,
+    /// The tenant's place, unless the bid is finished.
+    pub(super) tenant: Option<u32>,
+}
+
 /// All bids an exchange knows, by place, by name and by number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bids {
@@ -130,6 +167,11 @@ pub(super) struct Bids {
     names: Index,
     numbers: Index,
     standing: u32,
+    /// Finished bids, in the order in which they finished, numbered from `forgotten` on.
+    tombs: VecDeque<Tomb>,
+    forgotten: u32,
+    /// Places of finished bids that are to be let go, with the numbers of their tombs.
+    retiring: VecDeque<(u32, u32)>,
     pub(super) sum: Sum,
 }
 
@@ -139,7 +181,7 @@ impl Bids {
         self.standing
     }
 
-    /// How many bids are known, ended ones included.
+    /// How many bids are known, finished ones included.
     pub(super) const fn known(&self) -> usize {
         self.names.len()
     }
@@ -149,12 +191,30 @@ impl Bids {
         self.bids.get(place as usize)?.as_ref()
     }
 
-    /// The bid of a name.
+    /// What a name leads to.
     #[inline]
-    pub(super) fn named(&self, key: CommandKey) -> Option<(u32, &Bid)> {
-        let hash = hash_of_key(key);
-        let place = self.names.find(hash, |place| self.get(place).is_some_and(|bid| bid.key == key))?;
-        Some((place, self.get(place)?))
+    pub(super) fn named(&self, key: CommandKey) -> Option<Known> {
+        let is_it = |value: u32| match value & TOMB {
+            0 => self.get(value).is_some_and(|bid| bid.key == key),
+            _ => self.tomb(value).is_some_and(|tomb| tomb.key == key),
+        };
+        let value = self.names.find(hash_of_key(key), is_it)?;
+        if value & TOMB != 0 {
+            let status = self.tomb(value)?.status;
+            return Some(Known { place: None, status, tenant: None });
+        }
+        let bid = self.get(value)?;
+        let tenant = (!bid.is_finished).then_some(bid.tenant);
+        Some(Known { place: Some(value), status: bid.status, tenant })
+    }
+
+    fn tomb(&self, value: u32) -> Option<&Tomb> {
+        self.tombs.get((value.wrapping_sub(self.forgotten) & !TOMB) as usize)
+    }
+
+    /// Finished bids that are not forgotten, in the order in which they finished.
+    pub(super) const fn finished(&self) -> &VecDeque<Tomb> {
+        &self.tombs
     }
 
     /// The bid of a number.
@@ -164,10 +224,11 @@ impl Bids {
         self.numbers.find(spread(number), is_it)
     }
 
-    /// All known bids, in no particular order.
+    /// All bids that are not finished, in no particular order.
     pub(super) fn all(&self) -> impl Iterator<Item = (u32, &Bid)> + '_ {
         let places = self.bids.iter().enumerate();
-        places.filter_map(|(place, bid)| bid.as_ref().map(|bid| (place as u32, bid)))
+        let known = places.filter_map(|(place, bid)| bid.as_ref().map(|bid| (place as u32, bid)));
+        known.filter(|(_, bid)| !bid.is_finished)
     }
 
     /// Loads what a look-up of this name will need.
@@ -212,15 +273,65 @@ impl Bids {
         self.bids.get_mut(place as usize)?.as_mut()
     }
 
-    /// Forgets a bid that has ended.
-    pub(super) fn remove(&mut self, place: u32) -> Option<Bid> {
-        let bid = self.bids.get_mut(place as usize)?.take()?;
+    /// A bid has ended and has no leases any more: from now on it counts as its tomb. Returns its tenant's place.
+    pub(super) fn finish(&mut self, at: Timestamp, place: u32) -> Option<u32> {
+        let bid = self.bids.get_mut(place as usize)?.as_mut().filter(|bid| !bid.is_finished)?;
         self.sum.remove(bid.digest());
         self.sum.remove(bid.digest_of_names());
-        self.names.remove(hash_of_key(bid.key), place);
+        bid.is_finished = true;
+        let tenant = bid.tenant;
+        let tomb = Tomb { key: bid.key, finished_at: at, number: bid.number, status: bid.status };
+        self.retiring.push_back((place, self.next_tomb()));
+        self.bury(tomb);
+        Some(tenant)
+    }
+
+    fn next_tomb(&self) -> u32 {
+        TOMB | self.forgotten.wrapping_add(self.tombs.len() as u32)
+    }
+
+    fn bury(&mut self, tomb: Tomb) {
+        self.sum.add(tomb.digest());
+        self.tombs.push_back(tomb);
+    }
+
+    /// Adds what was left of a finished bid, as when a snapshot is read.
+    pub(super) fn insert_tomb(&mut self, tomb: Tomb) {
+        self.names.insert(hash_of_key(tomb.key), self.next_tomb());
+        self.bury(tomb);
+    }
+
+    /// Lets go of what was decoded for bids that finished before `now`.
+    #[inline]
+    pub(super) fn retire(&mut self, now: Timestamp) {
+        while let Some(&(place, value)) = self.retiring.front()
+            && self.tomb(value).is_none_or(|tomb| tomb.finished_at < now)
+        {
+            self.retiring.pop_front();
+            self.let_go(place, value);
+        }
+    }
+
+    fn let_go(&mut self, place: u32, value: u32) {
+        let Some(bid) = self.bids.get_mut(place as usize).and_then(Option::take) else { return };
+        self.names.replace(hash_of_key(bid.key), place, value);
         self.numbers.remove(spread(bid.number), place);
         self.free.push(place);
-        Some(bid)
+    }
+
+    /// Forgets the bid that finished first.
+    pub(super) fn forget(&mut self) {
+        let value = TOMB | self.forgotten;
+        if self.retiring.front().is_some_and(|&(_, first)| first == value)
+            && let Some((place, value)) = self.retiring.pop_front()
+        {
+            self.let_go(place, value);
+        }
+        if let Some(tomb) = self.tombs.pop_front() {
+            self.sum.remove(tomb.digest());
+            self.names.remove(hash_of_key(tomb.key), value);
+            self.forgotten = self.forgotten.wrapping_add(1) & !TOMB;
+        }
     }
 
     /// The sum of all digests, worked out anew.
@@ -230,6 +341,7 @@ impl Bids {
             sum.add(bid.digest());
             sum.add(bid.digest_of_names());
         }
+        self.tombs.iter().for_each(|tomb| sum.add(tomb.digest()));
         sum
     }
 }

@@ -9,7 +9,6 @@ use proto::{Price, Timestamp};
 use super::Market;
 use super::bid::Bid;
 use super::digest::Sum;
-use super::holding::digest_of_finished;
 use super::lease::Stand;
 use super::record::{MarketRecord, digest_of_source};
 use super::rules::digest_of;
@@ -107,10 +106,7 @@ impl Market {
             let is_listed = self.dirty.contains(&record.number);
             same("I3", "whether a market changed since the last round", record.is_dirty, is_listed)?;
         }
-        for &(at, number) in &self.finished {
-            entries.add(digest_of_finished(at, number));
-        }
-        same("I7", "the digest of sources and finished bids", self.entries, entries)?;
+        same("I7", "the digest of sources", self.entries, entries)?;
         same("I7", "the digest of markets", self.sealed, sealed)
     }
 
@@ -127,13 +123,13 @@ impl Market {
                 "I1",
                 "a bid's place by name",
                 Some(place),
-                self.bids.named(bid.key).map(|(place, _)| place),
+                self.bids.named(bid.key).and_then(|known| known.place),
             )?;
             hold(bid.number < self.next.bid, "I6", || format!("bid {} is not numbered yet", bid.number))?;
             self.check_bid(place, bid)?;
         }
         same("I1", "bids that stand", self.bids.standing(), standing)?;
-        same("I1", "bids that are known", self.bids.known(), known)?;
+        same("I1", "bids that are known", self.bids.known(), known + self.bids.finished().len())?;
         for (place, counts) in by_tenant {
             let tenant = self.tenants.get(place);
             same(
@@ -237,16 +233,16 @@ impl Market {
         let expiring: BTreeSet<_> =
             standing.filter_map(|(_, bid)| Some((bid.expires_at?, bid.number))).collect();
         same("I1", "timers of bids", &self.expiring, &expiring)?;
-        let over =
-            self.bids.all().filter(|(_, bid)| !bid.stands() && self.leases.of(bid.leases).next().is_none());
-        let mut over: Vec<_> = over.map(|(_, bid)| bid.number).collect();
-        let mut finished: Vec<_> = self.finished.iter().map(|&(_, number)| number).collect();
-        over.sort_unstable();
-        finished.sort_unstable();
-        same("I1", "finished bids", finished, over)?;
-        hold(self.finished.iter().is_sorted_by_key(|&(at, _)| at), "I6", || {
-            "finished bids are out of order".to_owned()
-        })
+        let over = |bid: &Bid| !bid.stands() && self.leases.of(bid.leases).next().is_none();
+        let over = self.bids.all().find(|(_, bid)| over(bid)).map(|(_, bid)| bid.number);
+        hold(over.is_none(), "I1", || format!("bid {over:?} is over and not finished"))?;
+        let finished = self.bids.finished();
+        for tomb in finished {
+            let known = self.bids.named(tomb.key).map(|known| (known.status, known.tenant));
+            same("I1", "a finished bid's place by name", known, Some((tomb.status, None)))?;
+        }
+        let is_sorted = finished.iter().is_sorted_by_key(|tomb| tomb.finished_at);
+        hold(is_sorted, "I6", || "finished bids are out of order".to_owned())
     }
 
     /// Winners and price by the rule's own words: sort all units, walk, look.

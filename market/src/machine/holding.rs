@@ -5,8 +5,7 @@ use proto::Timestamp;
 use proto::market::{LeaseNumber, LeaseSpan, LossReason, MarketEvent, MarketNumber, ReleaseReason};
 
 use super::Market;
-use super::digest::{Kind, digest};
-use super::lease::{Leases, Stand};
+use super::lease::{Head, Leases, Stand};
 
 impl Market {
     /// Lets a bid's units go at its tenant's wish: the named leases first, then waiting ones, then served ones, the
@@ -230,18 +229,14 @@ impl Market {
         }
     }
 
-    /// Remembers since when an ended bid has nothing any more.
+    /// Lets an ended bid be finished once it has nothing any more.
     pub(super) fn note_finished(&mut self, at: Timestamp, place: u32) {
         let Some(bid) = self.bids.get(place) else { return };
-        if !bid.stands() && self.leases.of(bid.leases).next().is_none() {
-            let number = bid.number;
-            self.finished.push_back((at, number));
-            self.entries.add(digest_of_finished(at, number));
+        if !bid.stands()
+            && bid.leases == Head::default()
+            && let Some(tenant) = self.bids.finish(at, place)
+        {
+            self.tenants.leave(tenant);
         }
     }
-}
-
-/// Digest of an ended bid's place among the finished.
-pub(super) fn digest_of_finished(at: Timestamp, number: u64) -> u128 {
-    digest(Kind::Finished, [number, at.micros() as u64])
 }

@@ -98,6 +98,19 @@ impl Index {
         }
     }
 
+    /// Puts another value in the place of one.
+    pub(super) fn replace(&mut self, hash: u64, before: u32, after: u32) {
+        let tag = hash >> 32 << 32;
+        let mut place = self.home((hash >> 32) as u32);
+        while self.slots[place] != 0 {
+            if self.slots[place] == tag | u64::from(before + 1) {
+                self.slots[place] = tag | u64::from(after + 1);
+                return;
+            }
+            place = self.after(place);
+        }
+    }
+
     /// Takes a value out.
     pub(super) fn remove(&mut self, hash: u64, value: u32) {
         let wanted = (hash >> 32 << 32) | u64::from(value + 1);
@@ -147,7 +160,10 @@ mod tests {
                     index.insert(hash(key), key);
                     model.insert(key);
                 } else if !is_there && found.is_some() {
-                    index.remove(hash(key), key);
+                    // By way of another value.
+                    index.replace(hash(key), key, 1_000 + key);
+                    prop_assert!(index.find(hash(key), |value| value == key).is_none());
+                    index.remove(hash(key), 1_000 + key);
                     model.remove(&key);
                 }
                 prop_assert_eq!(index.len(), model.len());

@@ -27,7 +27,7 @@ mod tenant;
 mod terms;
 mod wake;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
 use proto::machine::{Broken, Publication, Received, RestoreError};
 use proto::market::{BidNumber, LeaseNumber, MarketCommand, MarketEvent, MarketNumber, RoundNumber, Rules};
@@ -54,8 +54,6 @@ struct Counters {
     /// Number of the last round, and when it was.
     round: RoundNumber,
     round_at: Option<Timestamp>,
-    /// When something first changed since the last round.
-    soiled_at: Option<Timestamp>,
     /// When bids were last forgotten.
     forgot_at: Option<Timestamp>,
 }
@@ -64,8 +62,6 @@ struct Counters {
 #[derive(Clone, Debug)]
 pub struct Market {
     stream: StreamName,
-    /// The instant of what is being decided or folded; no part of the state.
-    now: Timestamp,
     rules: Rules,
     rules_digest: u128,
     trusted: Trusted,
@@ -77,15 +73,13 @@ pub struct Market {
     next: Counters,
     /// Bids with an end, by when it comes.
     expiring: BTreeSet<(Timestamp, BidNumber)>,
-    /// Bids that ended and have no leases any more, in the order in which that came true.
-    finished: VecDeque<(Timestamp, BidNumber)>,
     /// Markets with leaving leases, by when the next of them are gone.
     departing: BTreeSet<(Timestamp, MarketNumber)>,
     /// Markets in which something happened since the last round.
     dirty: Vec<MarketNumber>,
     /// Markets in which units in line may get their servers later than they were told.
     shaken: BTreeSet<MarketNumber>,
-    /// Digests of all markets as of the last round, of sources, of finished bids.
+    /// Digests of all markets as of the last round, and of sources.
     sealed: Sum,
     entries: Sum,
     /// A broken invariant that was met on the way. Nothing can be trusted from then on.
@@ -108,7 +102,6 @@ impl Market {
     /// Notes that a market must be looked at in the next round.
     #[inline]
     fn soil(&mut self, number: MarketNumber) {
-        self.next.soiled_at.get_or_insert(self.now);
         if let Some(record) = self.markets.get_mut(usize::from(number))
             && !record.is_dirty
         {
@@ -139,12 +132,8 @@ impl Market {
     fn digest_of_counters(&self) -> u128 {
         let instant = |at: Option<Timestamp>| at.map_or(i64::MIN, Timestamp::micros) as u64;
         let next = &self.next;
-        let times = [next.round_at, next.soiled_at, next.forgot_at].map(instant);
-        let numbers = [next.bid, next.lease, next.age, next.round];
-        digest(
-            Kind::Counters,
-            [numbers[0], numbers[1], numbers[2], numbers[3], times[0], times[1], times[2], 0],
-        )
+        let times = [instant(next.round_at), instant(next.forgot_at)];
+        digest(Kind::Counters, [next.bid, next.lease, next.age, next.round, times[0], times[1]])
     }
 
     /// Takes the digests of the markets that changed into the sum, once their round is over.
@@ -179,18 +168,8 @@ impl Machine for Market {
             tenants: Tenants::default(),
             bids: Bids::default(),
             leases: Leases::default(),
-            next: Counters {
-                bid: 1,
-                lease: 1,
-                age: 1,
-                round: 0,
-                round_at: None,
-                soiled_at: None,
-                forgot_at: None,
-            },
-            now: Timestamp::MIN,
+            next: Counters { bid: 1, lease: 1, age: 1, round: 0, round_at: None, forgot_at: None },
             expiring: BTreeSet::new(),
-            finished: VecDeque::new(),
             departing: BTreeSet::new(),
             dirty: Vec::new(),
             shaken: BTreeSet::new(),
@@ -202,12 +181,7 @@ impl Machine for Market {
     }
 
     fn step(&mut self, now: Timestamp, received: &Received<MarketCommand>, events: &mut Vec<MarketEvent>) {
-        self.now = now;
         self.decide(now, received, events);
-        // Without coalescing every command has its round.
-        if self.rules.coalesce_milliseconds == 0 && self.next.soiled_at.is_some() {
-            self.close_round(now, events);
-        }
     }
 
     fn wake_at(&self) -> Option<Timestamp> {
@@ -215,12 +189,10 @@ impl Machine for Market {
     }
 
     fn wake(&mut self, now: Timestamp, events: &mut Vec<MarketEvent>) {
-        self.now = now;
         self.do_due(now, events);
     }
 
     fn apply(&mut self, at: Timestamp, event: &MarketEvent) {
-        self.now = at;
         self.take_effect(at, event);
     }
 

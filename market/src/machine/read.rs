@@ -55,16 +55,29 @@ impl Market {
         self.markets.iter().map(|record| (record.number, &record.id, record.told))
     }
 
-    /// All known bids, by number.
+    /// All bids that stand or still have leases, by number.
     pub fn bids(&self) -> Vec<BidView> {
         let mut views: Vec<BidView> = self.bids.all().map(|(_, bid)| self.view(bid)).collect();
         views.sort_unstable_by_key(|view| view.number);
         views
     }
 
-    /// A known bid.
+    /// The finished bids that are still known, by number.
+    pub fn finished(&self) -> Vec<(BidNumber, BidState)> {
+        let state = |status| if status == Status::Expired { BidState::Expired } else { BidState::Cancelled };
+        let tombs = self.bids.finished().iter();
+        let mut finished: Vec<_> = tombs.map(|tomb| (tomb.number, state(tomb.status))).collect();
+        finished.sort_unstable_by_key(|&(number, _)| number);
+        finished
+    }
+
+    /// A bid that is not finished.
     pub fn bid(&self, number: BidNumber) -> Option<BidView> {
-        self.bids.numbered(number).and_then(|place| self.bids.get(place)).map(|bid| self.view(bid))
+        self.bids
+            .numbered(number)
+            .and_then(|place| self.bids.get(place))
+            .filter(|bid| !bid.is_finished)
+            .map(|bid| self.view(bid))
     }
 
     /// The number of the last round.

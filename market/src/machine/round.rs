@@ -46,10 +46,11 @@ struct Losses {
 }
 
 impl Market {
-    /// Closes a round. One that changes nothing is told like any other, so that when rounds close depends on events
-    /// alone.
+    /// Closes a round, if anything changed since the last one.
     pub(super) fn close_round(&mut self, now: Timestamp, events: &mut Vec<MarketEvent>) {
         let round = self.next.round + 1;
+        let before = events.len();
+        let mut has_changed = false;
         let tells_delays = self.is_new_stretch(now);
         if tells_delays {
             self.soil_shaken();
@@ -57,13 +58,18 @@ impl Market {
         self.dirty.sort_unstable();
         for place in 0..self.dirty.len() {
             let market = self.dirty[place];
-            self.close_in(market, round, now, events);
+            has_changed |= self.close_in(market, round, now, events);
             if tells_delays && self.market(market).is_some_and(|record| record.is_shaken) {
                 self.tell_delayed(market, round, events);
+                has_changed = true;
             }
         }
-        events.push(MarketEvent::RoundClosed { round });
-        self.round_closed(now, round);
+        if has_changed || events.len() > before {
+            events.push(MarketEvent::RoundClosed { round });
+            self.round_closed(now, round);
+        } else {
+            self.seal();
+        }
     }
 
     /// A round is over: winners are incumbents.
@@ -84,7 +90,6 @@ impl Market {
             }
         }
         self.seal();
-        self.next.soiled_at = None;
     }
 
     /// When those in line are told of delays, if there are any: with the first round of every five seconds.

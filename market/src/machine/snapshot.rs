@@ -16,9 +16,8 @@ use proto::{Machine, Price, PrincipalId, SourceId, StreamName, TenantId, Timesta
 use serde::{Deserialize, Serialize};
 
 use super::Market;
-use super::bid::{Bid, Lots, Status};
+use super::bid::{Bid, Lots, Status, Tomb};
 use super::digest::{Sum, text};
-use super::holding::digest_of_finished;
 use super::lease::{Head, Leases, Stand};
 use super::record::{Departure, MarketRecord, Source, digest_of_source};
 use crate::book::{Book, LotTerms};
@@ -37,7 +36,8 @@ struct Saved {
     /// Names that bids share, in the order in which bids use them first.
     names: Vec<String>,
     bids: Vec<SavedBid>,
-    finished: Vec<(Instant, BidNumber)>,
+    /// Key, number, when they finished, how they ended; in the order in which they finished.
+    finished: Vec<(u128, BidNumber, Instant, SavedStatus)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,7 +47,6 @@ struct SavedCounters {
     age: u64,
     round: RoundNumber,
     round_at: Option<Instant>,
-    soiled_at: Option<Instant>,
     forgot_at: Option<Instant>,
 }
 
@@ -154,13 +153,12 @@ impl Market {
                 age: next.age,
                 round: next.round,
                 round_at: next.round_at.map(Timestamp::micros),
-                soiled_at: next.soiled_at.map(Timestamp::micros),
                 forgot_at: next.forgot_at.map(Timestamp::micros),
             },
             markets: self.markets.iter().map(save_market).collect(),
             names: names.names,
             bids,
-            finished: self.finished.iter().map(|&(at, number)| (at.micros(), number)).collect(),
+            finished: self.bids.finished().iter().map(save_tomb).collect(),
         };
         // These are plain data; writing them to memory cannot fail.
         postcard::to_allocvec(&saved).unwrap_or_default()
@@ -195,11 +193,7 @@ impl Market {
             market: bid.market,
             limit: bid.limit,
             expires_at: bid.expires_at.map(Timestamp::micros),
-            status: match bid.status {
-                Status::Standing => SavedStatus::Standing,
-                Status::Cancelled => SavedStatus::Cancelled,
-                Status::Expired => SavedStatus::Expired,
-            },
+            status: save_status(bid.status),
             lots: lots
                 .filter_map(|&lot| book?.terms(lot))
                 .map(|terms| (terms.age, terms.units, terms.held))
@@ -224,10 +218,9 @@ impl Market {
         }
         let lots = market.load_bids(saved.bids, &saved.names)?;
         market.load_books(lots)?;
-        for (at, number) in saved.finished {
-            let at = Timestamp::from_micros(at);
-            market.finished.push_back((at, number));
-            market.entries.add(digest_of_finished(at, number));
+        for (key, number, finished_at, status) in saved.finished {
+            let (key, finished_at) = (CommandKey(key), Timestamp::from_micros(finished_at));
+            market.bids.insert_tomb(Tomb { key, finished_at, number, status: load_status(status) });
         }
         market.next = super::Counters {
             bid: saved.next.bid,
@@ -235,12 +228,9 @@ impl Market {
             age: saved.next.age,
             round: saved.next.round,
             round_at: saved.next.round_at.map(Timestamp::from_micros),
-            soiled_at: None,
             forgot_at: saved.next.forgot_at.map(Timestamp::from_micros),
         };
         market.settle();
-        // Looking at every market once more is no change of any.
-        market.next.soiled_at = saved.next.soiled_at.map(Timestamp::from_micros);
         Ok(market)
     }
 
@@ -326,11 +316,7 @@ impl Market {
             names.get(saved.names[place] as usize).ok_or_else(|| unreadable("a name is missing"))
         };
         let expires_at = saved.expires_at.map(Timestamp::from_micros);
-        let status = match saved.status {
-            SavedStatus::Standing => Status::Standing,
-            SavedStatus::Cancelled => Status::Cancelled,
-            SavedStatus::Expired => Status::Expired,
-        };
+        let status = load_status(saved.status);
         let tenant: TenantId = shared.get(name(0)?)?;
         let by: PrincipalId = name(3)?.parse().map_err(unreadable)?;
         let record = &self.markets[usize::from(saved.market)];
@@ -371,6 +357,7 @@ impl Market {
             tenant: place_of_tenant,
             market: saved.market,
             status,
+            is_finished: false,
             lots: Lots::None,
             placed,
             by,
@@ -438,6 +425,26 @@ impl Shared {
         self.0.insert(name.to_owned(), id.clone());
         Ok(id)
     }
+}
+
+const fn save_status(status: Status) -> SavedStatus {
+    match status {
+        Status::Standing => SavedStatus::Standing,
+        Status::Cancelled => SavedStatus::Cancelled,
+        Status::Expired => SavedStatus::Expired,
+    }
+}
+
+const fn load_status(status: SavedStatus) -> Status {
+    match status {
+        SavedStatus::Standing => Status::Standing,
+        SavedStatus::Cancelled => Status::Cancelled,
+        SavedStatus::Expired => Status::Expired,
+    }
+}
+
+fn save_tomb(tomb: &Tomb) -> (u128, BidNumber, Instant, SavedStatus) {
+    (tomb.key.0, tomb.number, tomb.finished_at.micros(), save_status(tomb.status))
 }
 
 fn save_market(record: &MarketRecord) -> SavedMarket {

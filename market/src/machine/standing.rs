@@ -39,6 +39,7 @@ impl Market {
             tenant,
             market,
             status: Status::Standing,
+            is_finished: false,
             lots: Lots::None,
             placed: Arc::clone(placed),
             by: by.clone(),

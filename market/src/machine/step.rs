@@ -11,7 +11,7 @@ use proto::market::{
 use proto::{BidId, TenantId, Timestamp};
 
 use super::Market;
-use super::bid::{Bid, Status};
+use super::bid::{Bid, Known, Status};
 use super::bounds::{FINISHED_BIDS_MAX, PLACES_PER_BID_MAX};
 use super::lease::Stand;
 use super::terms::{Asked, Checked, refuse};
@@ -21,6 +21,7 @@ type Events = Vec<MarketEvent>;
 impl Market {
     /// Decides one command.
     pub(super) fn decide(&mut self, now: Timestamp, received: &Received<MarketCommand>, events: &mut Events) {
+        self.bids.retire(now);
         let sender = &received.sender;
         let decided = match &received.command {
             MarketCommand::PlaceBid(bid) => self.place(now, sender, bid, events),
@@ -66,14 +67,13 @@ impl Market {
         bid: &BidId,
         key: CommandKey,
     ) -> Checked<(u32, &Bid)> {
-        let place = self.known_bid(sender, tenant, bid, key)?;
-        match self.bids.get(place) {
-            Some(found) if found.stands() => Ok((place, found)),
-            Some(found) => {
-                let how = if found.status == Status::Expired { "expired" } else { "was cancelled" };
+        let known = self.known_bid(sender, tenant, bid, key)?;
+        match known.place.and_then(|place| Some((place, self.bids.get(place)?))) {
+            Some(found) if known.status == Status::Standing => Ok(found),
+            _ => {
+                let how = if known.status == Status::Expired { "expired" } else { "was cancelled" };
                 refuse(RefusalReason::Ended, "bid", bid, format!("this bid {how}"))
             }
-            None => refuse(RefusalReason::Unknown, "bid", bid, "no such bid is known"),
         }
     }
 
@@ -83,12 +83,12 @@ impl Market {
         tenant: &TenantId,
         bid: &BidId,
         key: CommandKey,
-    ) -> Checked<u32> {
-        let found = self.bids.named(key).map(|(place, found)| (place, found.tenant));
-        let known = found.map(|(_, known)| known).or_else(|| self.tenants.named(tenant));
+    ) -> Checked<Known> {
+        let found = self.bids.named(key);
+        let known = found.and_then(|found| found.tenant).or_else(|| self.tenants.named(tenant));
         self.check_speaker(sender, tenant, known)?;
         match found {
-            Some((place, _)) => Ok(place),
+            Some(found) => Ok(found),
             None => refuse(RefusalReason::Unknown, "bid", bid, "no such bid is known"),
         }
     }
@@ -134,7 +134,7 @@ impl Market {
             let problem = format!("at most {most} bids of one tenant stand");
             return refuse(RefusalReason::LimitReached, "tenant", &bid.tenant, problem);
         }
-        if self.finished.len() >= 2 * FINISHED_BIDS_MAX {
+        if self.bids.finished().len() >= 2 * FINISHED_BIDS_MAX {
             let problem = "too many bids have ended and are not forgotten yet";
             return refuse(RefusalReason::LimitReached, "id", &bid.id, problem);
         }
@@ -227,7 +227,8 @@ impl Market {
         events: &mut Events,
     ) -> Checked<()> {
         let AcknowledgeNotice { tenant, bid, leases, key, .. } = command;
-        let place = self.known_bid(sender, tenant, bid, *key)?;
+        // Of a finished bid no place may be left; it has no leases, so whichever are named are none of its.
+        let place = self.known_bid(sender, tenant, bid, *key)?.place.unwrap_or(u32::MAX);
         if leases.is_empty() || leases.len() > LEASES_NAMED_MAX {
             let problem = format!("1 to {LEASES_NAMED_MAX} leases are acknowledged at once");
             return refuse(RefusalReason::OutOfRange, "leases", leases.len(), problem);
@@ -292,7 +293,8 @@ impl Market {
 
     /// Loads what a command about a bid will need.
     pub(super) fn touch_bid(&self, key: CommandKey) -> u64 {
-        let Some((_, bid)) = self.bids.named(key) else { return 0 };
+        let known = self.bids.named(key).and_then(|known| known.place);
+        let Some(bid) = known.and_then(|place| self.bids.get(place)) else { return 0 };
         let lot = bid.lots.as_slice().first().copied();
         let terms = lot.zip(self.market(bid.market)).and_then(|(lot, record)| record.book.terms(lot));
         terms.map_or(bid.number, |terms| terms.age)

@@ -6,7 +6,6 @@ use proto::market::{LossReason, MarketEvent, ReleaseReason};
 use super::Market;
 use super::bid::Status;
 use super::bounds::{FINISHED_BIDS_MAX, FORGET_PAUSE_MICROSECONDS, FORGOTTEN_AT_ONCE_MAX};
-use super::holding::digest_of_finished;
 
 impl Market {
     /// When something is due next.
@@ -16,20 +15,25 @@ impl Market {
         [gone, expiry, self.round_due(), self.forget_due(self.next.forgot_at)].into_iter().flatten().min()
     }
 
-    /// When the round closes: `coalesce` after the first change since the last one, and where nothing has changed,
-    /// when delays are to be told.
+    /// When the next round may be, if something has happened since the last one or delays are to be told.
     fn round_due(&self) -> Option<Timestamp> {
-        let coalesce = i64::from(self.rules.coalesce_milliseconds) * 1_000;
-        let first = self.next.soiled_at.map(|at| at.plus_micros(coalesce));
-        first.or_else(|| self.delays_due())
+        let pause = i64::from(self.rules.coalesce_milliseconds) * 1_000;
+        let pause_ends = self.next.round_at.map_or(Timestamp::MIN, |last| last.plus_micros(pause));
+        if !self.dirty.is_empty() {
+            return Some(pause_ends);
+        }
+        self.delays_due().map(|due| due.max(pause_ends))
     }
 
     /// When the longest finished bid may be forgotten: after the instant at which it ended, so that whoever is told
     /// of that can be told its name.
     fn forget_due(&self, forgot_at: Option<Timestamp>) -> Option<Timestamp> {
-        let &(finished_at, _) = self.finished.front()?;
-        let kept =
-            if self.finished.len() > FINISHED_BIDS_MAX { 0 } else { self.rules.finished_bids_kept_seconds };
+        let finished_at = self.bids.finished().front()?.finished_at;
+        let kept = if self.bids.finished().len() > FINISHED_BIDS_MAX {
+            0
+        } else {
+            self.rules.finished_bids_kept_seconds
+        };
         let due = finished_at.plus_seconds(kept).plus_micros(1);
         let pause_ends = forgot_at.map(|at| at.plus_micros(FORGET_PAUSE_MICROSECONDS));
         Some(pause_ends.map_or(due, |ends| due.max(ends)))
@@ -37,6 +41,7 @@ impl Market {
 
     /// Does what has become due by `now`.
     pub(super) fn do_due(&mut self, now: Timestamp, events: &mut Vec<MarketEvent>) {
+        self.bids.retire(now);
         self.release_gone(now, events);
         self.expire(now, events);
         if self.round_due().is_some_and(|due| due <= now) {
@@ -84,22 +89,17 @@ impl Market {
         let forgot_at = self.next.forgot_at;
         for _ in 0..FORGOTTEN_AT_ONCE_MAX {
             let is_due = self.forget_due(forgot_at).is_some_and(|due| due <= now);
-            let Some(&(_, number)) = self.finished.front().filter(|_| is_due) else { break };
+            let Some(number) = self.bids.finished().front().map(|tomb| tomb.number).filter(|_| is_due) else {
+                break;
+            };
             events.push(MarketEvent::BidForgotten { number });
-            self.bid_forgotten(now, number);
+            self.bid_forgotten(now);
         }
     }
 
-    /// A bid that ended is no longer known.
-    pub(super) fn bid_forgotten(&mut self, at: Timestamp, number: u64) {
+    /// The bid that finished first is no longer known.
+    pub(super) fn bid_forgotten(&mut self, at: Timestamp) {
         self.next.forgot_at = Some(at);
-        if self.finished.front().is_some_and(|&(_, first)| first == number)
-            && let Some((finished_at, number)) = self.finished.pop_front()
-        {
-            self.entries.remove(digest_of_finished(finished_at, number));
-        }
-        if let Some(bid) = self.bids.numbered(number).and_then(|place| self.bids.remove(place)) {
-            self.tenants.leave(bid.tenant);
-        }
+        self.bids.forget();
     }
 }
