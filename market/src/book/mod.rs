@@ -11,6 +11,8 @@
 // A few short steps make up every operation here, and calling them would cost more than taking them.
 #![allow(clippy::inline_always)]
 
+#![allow(clippy::needless_bitwise_bool, reason = "two tests at once, without a branch between them")]
+
 mod bitmap;
 mod digest;
 mod error;

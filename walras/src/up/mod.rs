@@ -103,7 +103,14 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
         let mut options = broker_options(&config, server.as_ref(), &party.principal, party.seed)?;
         options.may_see_streams = false;
         let party_bus = Bus::connect(options).await.with_context(|| format!("demo {}", party.principal))?;
-        let task = demo::live(party.party, party_bus, party.exchange, unique(), clock);
+        let health = shell.health().clone();
+        let task = async move {
+            // Before its markets are open nobody can trade in them.
+            while !health.is_ready() {
+                tokio::time::sleep(READY_LOOK).await;
+            }
+            demo::live(party.party, party_bus, party.exchange, unique(), clock).await
+        };
         shell.spawn(format!("demo {}", party.principal), Stage::Entrance, |stop| async move {
             tokio::select! {
                 ended = task => ended,
