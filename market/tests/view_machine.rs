@@ -241,10 +241,11 @@ type EachLease<W, N> = BTreeMap<LeaseNumber, (String, Option<W>, Option<N>)>;
 
 fn check(exchange: &Exchange) {
     let known = exchange.market.bids();
-    assert_eq!(
-        exchange.view.numbers().collect::<Vec<_>>(),
-        known.iter().map(|bid| bid.number).collect::<Vec<_>>()
-    );
+    let finished = exchange.market.finished();
+    let mut numbers: Vec<_> = finished.iter().map(|&(number, _)| number).collect();
+    numbers.extend(known.iter().map(|bid| bid.number));
+    numbers.sort_unstable();
+    assert_eq!(exchange.view.numbers().collect::<Vec<_>>(), numbers);
     for bid in &known {
         let shown = exchange.view.bid(&bid.tenant, &bid.id).expect("known to the machine").bid;
         check_bid(exchange, bid, &shown);
