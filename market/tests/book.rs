@@ -1,5 +1,7 @@
 //! The book against the rules spelt out slowly, on random sequences of events.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 #[path = "book/oracle.rs"]
 mod oracle;
 
