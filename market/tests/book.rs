@@ -1,6 +1,6 @@
 //! The book against the rules spelt out slowly, on random sequences of events.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::single_match_else, reason = "helpers of tests")]
 
 #[path = "book/oracle.rs"]
 mod oracle;
@@ -343,9 +343,11 @@ fn crowd(seed: u64, levels: u64, lots: usize, events: usize, clear_every: usize)
         if event % clear_every != 0 {
             continue;
         }
-        let expected = (event / clear_every % 200 == 0).then(|| {
+        let expected = (event / clear_every).is_multiple_of(200).then(|| {
             pair.offers.clear();
-            standing.iter().for_each(|&lot| pair.offer(Lot(lot)));
+            for &lot in &standing {
+                pair.offer(Lot(lot));
+            }
             pair.outcome()
         });
         for change in pair.book.clear() {

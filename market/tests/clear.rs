@@ -1,6 +1,8 @@
 //! `walras clear`: the worked examples of the rules, random books against the rules spelt out slowly, and what bad
 //! input gets.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
 #[path = "book/oracle.rs"]
 mod oracle;
 

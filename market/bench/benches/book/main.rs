@@ -87,7 +87,7 @@ fn main() {
         println!("{bids} {book:.1}");
         return;
     }
-    let events = std::env::args().filter_map(|word| word.parse().ok()).next().unwrap_or(EVENTS);
+    let events = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(EVENTS);
     check(1_000, RUNGS, 20_000);
     check(1_000, RUNGS_COARSE, 20_000);
     check(100_000, RUNGS, 60);
