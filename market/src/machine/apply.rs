@@ -10,6 +10,7 @@ use super::record::Source;
 impl Market {
     /// Lets one event change the state. An event that names what is not there changes nothing.
     pub(super) fn take_effect(&mut self, at: Timestamp, event: &MarketEvent) {
+        self.now = at;
         self.bids.retire(at);
         match event {
             MarketEvent::CommandRefused(_) | MarketEvent::NoticeAcknowledged { .. } => {}

@@ -15,7 +15,7 @@ pub const STANDING_BIDS_MAX: u32 = 16_000_000;
 pub const PLACES_PER_BID_MAX: usize = 64;
 /// Most legal limits of a market that lists them.
 pub const RUNGS_MAX: usize = 65_536;
-/// Longest least time between two rounds, in milliseconds.
+/// Longest that a round may wait after its first command, in milliseconds.
 pub const COALESCE_MILLISECONDS_MAX: u32 = 60_000;
 /// Longest notice, in seconds: 30 days.
 pub const NOTICE_SECONDS_MAX: u32 = 2_592_000;

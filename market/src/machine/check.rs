@@ -106,6 +106,8 @@ impl Market {
             let is_listed = self.dirty.contains(&record.number);
             same("I3", "whether a market changed since the last round", record.is_dirty, is_listed)?;
         }
+        let is_soiled = self.next.soiled_at.is_some();
+        same("I3", "whether a round is to come", is_soiled, !self.dirty.is_empty())?;
         same("I7", "the digest of sources", self.entries, entries)?;
         same("I7", "the digest of markets", self.sealed, sealed)
     }

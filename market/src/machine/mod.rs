@@ -54,6 +54,8 @@ struct Counters {
     /// Number of the last round, and when it was.
     round: RoundNumber,
     round_at: Option<Timestamp>,
+    /// When something happened first since the last round: the next one closes some time after that.
+    soiled_at: Option<Timestamp>,
     /// When bids were last forgotten.
     forgot_at: Option<Timestamp>,
 }
@@ -71,6 +73,8 @@ pub struct Market {
     bids: Bids,
     leases: Leases,
     next: Counters,
+    /// The instant of the input or event at hand.
+    now: Timestamp,
     /// Bids with an end, by when it comes.
     expiring: BTreeSet<(Timestamp, BidNumber)>,
     /// Markets with leaving leases, by when the next of them are gone.
@@ -107,6 +111,7 @@ impl Market {
         {
             record.is_dirty = true;
             self.dirty.push(number);
+            self.next.soiled_at.get_or_insert(self.now);
         }
     }
 
@@ -132,8 +137,12 @@ impl Market {
     fn digest_of_counters(&self) -> u128 {
         let instant = |at: Option<Timestamp>| at.map_or(i64::MIN, Timestamp::micros) as u64;
         let next = &self.next;
-        let times = [instant(next.round_at), instant(next.forgot_at)];
-        digest(Kind::Counters, [next.bid, next.lease, next.age, next.round, times[0], times[1]])
+        let times = [instant(next.round_at), instant(next.forgot_at), instant(next.soiled_at)];
+        let numbers = [next.bid, next.lease, next.age, next.round];
+        digest(
+            Kind::Counters,
+            [numbers[0], numbers[1], numbers[2], numbers[3], times[0], times[1], times[2], 0],
+        )
     }
 
     /// Takes the digests of the markets that changed into the sum, once their round is over.
@@ -168,7 +177,16 @@ impl Machine for Market {
             tenants: Tenants::default(),
             bids: Bids::default(),
             leases: Leases::default(),
-            next: Counters { bid: 1, lease: 1, age: 1, round: 0, round_at: None, forgot_at: None },
+            next: Counters {
+                bid: 1,
+                lease: 1,
+                age: 1,
+                round: 0,
+                round_at: None,
+                soiled_at: None,
+                forgot_at: None,
+            },
+            now: Timestamp::MIN,
             expiring: BTreeSet::new(),
             departing: BTreeSet::new(),
             dirty: Vec::new(),

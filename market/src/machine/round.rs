@@ -46,11 +46,10 @@ struct Losses {
 }
 
 impl Market {
-    /// Closes a round, if anything changed since the last one.
+    /// Closes a round. It may turn out that what happened in it came to nothing; it is a round all the same, because
+    /// what closes when must be told by events alone.
     pub(super) fn close_round(&mut self, now: Timestamp, events: &mut Vec<MarketEvent>) {
         let round = self.next.round + 1;
-        let before = events.len();
-        let mut has_changed = false;
         let tells_delays = self.is_new_stretch(now);
         if tells_delays {
             self.soil_shaken();
@@ -58,18 +57,13 @@ impl Market {
         self.dirty.sort_unstable();
         for place in 0..self.dirty.len() {
             let market = self.dirty[place];
-            has_changed |= self.close_in(market, round, now, events);
+            self.close_in(market, round, now, events);
             if tells_delays && self.market(market).is_some_and(|record| record.is_shaken) {
                 self.tell_delayed(market, round, events);
-                has_changed = true;
             }
         }
-        if has_changed || events.len() > before {
-            events.push(MarketEvent::RoundClosed { round });
-            self.round_closed(now, round);
-        } else {
-            self.seal();
-        }
+        events.push(MarketEvent::RoundClosed { round });
+        self.round_closed(now, round);
     }
 
     /// A round is over: winners are incumbents.
@@ -82,6 +76,7 @@ impl Market {
         }
         self.next.round = round;
         self.next.round_at = Some(at);
+        self.next.soiled_at = None;
         for place in 0..self.dirty.len() {
             if let Some(record) = self.markets.get_mut(usize::from(self.dirty[place])) {
                 // When the round is decided this was done already, and does nothing.
@@ -114,20 +109,19 @@ impl Market {
         }
     }
 
-    /// The round in one market; whether anything changed there that no event tells.
+    /// The round in one market.
     fn close_in(
         &mut self,
         market: MarketNumber,
         round: RoundNumber,
         now: Timestamp,
         events: &mut Vec<MarketEvent>,
-    ) -> bool {
+    ) {
         let kept_with_old_supply = self.kept_with_old_supply(market);
         let mut shifts = std::mem::take(&mut self.scratch.shifts);
         self.collect_shifts(market, &mut shifts);
-        let Some(record) = self.market(market) else { return false };
+        let Some(record) = self.market(market) else { return };
         let figures = record.figures();
-        let has_changed = !shifts.is_empty() || !record.departures.is_empty();
         if shifts.iter().any(|shift| shift.after < shift.before) {
             let mut losses = Losses {
                 market,
@@ -154,7 +148,6 @@ impl Market {
         }
         self.scratch.shifts = shifts;
         self.tell_figures(market, round, figures, events);
-        has_changed
     }
 
     /// Where supply shrank since the last round: how many units of which bids would still win had it not. Asked of

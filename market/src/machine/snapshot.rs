@@ -47,6 +47,8 @@ struct SavedCounters {
     age: u64,
     round: RoundNumber,
     round_at: Option<Instant>,
+    soiled_at: Option<Instant>,
+    dirty: Vec<MarketNumber>,
     forgot_at: Option<Instant>,
 }
 
@@ -153,6 +155,13 @@ impl Market {
                 age: next.age,
                 round: next.round,
                 round_at: next.round_at.map(Timestamp::micros),
+                soiled_at: next.soiled_at.map(Timestamp::micros),
+                dirty: self
+                    .markets
+                    .iter()
+                    .filter(|record| record.is_dirty)
+                    .map(|record| record.number)
+                    .collect(),
                 forgot_at: next.forgot_at.map(Timestamp::micros),
             },
             markets: self.markets.iter().map(save_market).collect(),
@@ -228,9 +237,10 @@ impl Market {
             age: saved.next.age,
             round: saved.next.round,
             round_at: saved.next.round_at.map(Timestamp::from_micros),
+            soiled_at: saved.next.soiled_at.map(Timestamp::from_micros),
             forgot_at: saved.next.forgot_at.map(Timestamp::from_micros),
         };
-        market.settle();
+        market.settle(&saved.next.dirty);
         Ok(market)
     }
 
@@ -399,16 +409,14 @@ impl Market {
         Ok(())
     }
 
-    /// Seals every market, and has the next round look at all of them: whether something happened since the last
-    /// one is not part of the state, and a round that changes nothing is none.
-    fn settle(&mut self) {
+    /// Seals every market, and notes where something happened since the last round.
+    fn settle(&mut self, dirty: &[MarketNumber]) {
         self.sealed = Sum::default();
-        for number in 0..self.markets.len() {
-            let record = &mut self.markets[number];
+        for record in &mut self.markets {
             record.sealed = record.digest();
             self.sealed.add(record.sealed);
-            self.soil(number as MarketNumber);
         }
+        dirty.iter().for_each(|&number| self.soil(number));
     }
 }
 

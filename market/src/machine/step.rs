@@ -21,6 +21,7 @@ type Events = Vec<MarketEvent>;
 impl Market {
     /// Decides one command.
     pub(super) fn decide(&mut self, now: Timestamp, received: &Received<MarketCommand>, events: &mut Events) {
+        self.now = now;
         self.bids.retire(now);
         let sender = &received.sender;
         let decided = match &received.command {

@@ -15,14 +15,12 @@ impl Market {
         [gone, expiry, self.round_due(), self.forget_due(self.next.forgot_at)].into_iter().flatten().min()
     }
 
-    /// When the next round may be, if something has happened since the last one or delays are to be told.
+    /// When the round closes: `coalesce` after the first change since the last one, or, where nothing has changed,
+    /// when delays are to be told.
     fn round_due(&self) -> Option<Timestamp> {
-        let pause = i64::from(self.rules.coalesce_milliseconds) * 1_000;
-        let pause_ends = self.next.round_at.map_or(Timestamp::MIN, |last| last.plus_micros(pause));
-        if !self.dirty.is_empty() {
-            return Some(pause_ends);
-        }
-        self.delays_due().map(|due| due.max(pause_ends))
+        let coalesce = i64::from(self.rules.coalesce_milliseconds) * 1_000;
+        let closes_at = self.next.soiled_at.map(|at| at.plus_micros(coalesce));
+        closes_at.or_else(|| self.delays_due())
     }
 
     /// When the longest finished bid may be forgotten: after the instant at which it ended, so that whoever is told
@@ -41,6 +39,7 @@ impl Market {
 
     /// Does what has become due by `now`.
     pub(super) fn do_due(&mut self, now: Timestamp, events: &mut Vec<MarketEvent>) {
+        self.now = now;
         self.bids.retire(now);
         self.release_gone(now, events);
         self.expire(now, events);

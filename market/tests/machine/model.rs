@@ -113,7 +113,9 @@ pub(crate) struct Model {
     round: u64,
     round_at: Option<Instant>,
     awards: u64,
-    is_pending: bool,
+    /// When something changed first since the last round.
+    changed_at: Option<Instant>,
+    now: Instant,
 }
 
 /// One unit in the order in which units win.
@@ -133,7 +135,7 @@ impl Model {
 
     /// Something happened that a round must look at.
     pub(crate) fn touch(&mut self) {
-        self.is_pending = true;
+        self.changed_at.get_or_insert(self.now);
     }
 
     fn bid(&mut self, number: u64) -> &mut Bid {
@@ -148,7 +150,7 @@ impl Model {
         notice: Instant,
         until: Option<Instant>,
     ) {
-        self.is_pending = true;
+        self.touch();
         if let Some(place) = self.markets.get_mut(market) {
             (place.reserve, place.step, place.notice, place.withdraw_until) = (reserve, step, notice, until);
             return;
@@ -173,7 +175,7 @@ impl Model {
         limit: u64,
         expires_at: Option<Instant>,
     ) -> u64 {
-        self.is_pending = true;
+        self.touch();
         let age = self.new_age();
         let number = self.bids.len() as u64 + 1;
         let units = (0..quantity).map(|_| Unit { age, is_incumbent: false }).collect();
@@ -192,8 +194,11 @@ impl Model {
         named: &[u64],
         facts: &mut Vec<Fact>,
     ) {
-        self.is_pending = true;
         let next_age = self.age + 1;
+        let bid = self.bid(number);
+        if (bid.market, bid.units.len(), bid.limit) != (market, quantity as usize, limit) {
+            self.touch();
+        }
         let bid = self.bid(number);
         bid.version += 1;
         bid.expires_at = expires_at;
@@ -228,7 +233,7 @@ impl Model {
     }
 
     pub(crate) fn end(&mut self, now: Instant, number: u64, reason: LossReason, facts: &mut Vec<Fact>) {
-        self.is_pending = true;
+        self.touch();
         let bid = self.bid(number);
         bid.stands = false;
         bid.units.clear();
@@ -332,7 +337,7 @@ impl Model {
             if let Some(unit) = unit {
                 unit.is_incumbent = false;
             }
-            self.is_pending = true;
+            self.touch();
         }
         facts.push(Fact::Released { lease, reason });
         self.serve(gone.market);
@@ -368,7 +373,7 @@ impl Model {
             if let (Some(gone_at), true) = (said.2, said.1 < units_before) {
                 place.departures.push((gone_at, units_before - said.1));
             }
-            self.is_pending = true;
+            self.touch();
             self.serve(market);
             let is_less = said.1 < units_before;
             self.markets[market].is_shaken |= is_less && !self.line(market).is_empty();
@@ -386,6 +391,7 @@ impl Model {
     }
 
     fn wake_once(&mut self, now: Instant, facts: &mut Vec<Fact>) {
+        self.now = now;
         let is_gone = |lease: &&Lease| matches!(lease.state, State::Leaving(gone_at, _) if gone_at <= now);
         let gone = self.bids.iter().flat_map(|bid| &bid.leases).filter(is_gone);
         let mut gone: Vec<u64> = gone.map(|lease| lease.number).collect();
@@ -402,11 +408,18 @@ impl Model {
             self.end(now, number, LossReason::Expired, facts);
         }
         let is_shaken = self.markets.iter().any(|place| place.is_shaken);
-        let tells_delays =
-            is_shaken && self.round_at.is_none_or(|last| last / DELAYS_TOLD_EVERY < now / DELAYS_TOLD_EVERY);
-        if (self.is_pending || tells_delays) && self.round_at.is_none_or(|last| last + self.pause <= now) {
+        let is_due = match self.changed_at {
+            Some(first) => first + self.pause <= now,
+            None => is_shaken && self.is_new_stretch(now),
+        };
+        if is_due {
             self.close_round(now, facts);
         }
+    }
+
+    /// Delays are told in the first round of every five seconds.
+    fn is_new_stretch(&self, now: Instant) -> bool {
+        self.round_at.is_none_or(|last| last / DELAYS_TOLD_EVERY < now / DELAYS_TOLD_EVERY)
     }
 
     fn ranked(&self, market: usize) -> Vec<(Rank, u64, usize)> {
@@ -451,30 +464,20 @@ impl Model {
     }
 
     fn close_round(&mut self, now: Instant, facts: &mut Vec<Fact>) {
-        self.is_pending = false;
-        let mut was_shaken = false;
-        let before = facts.len();
-        let mut has_departures = false;
+        self.changed_at = None;
         for market in 0..self.markets.len() {
-            has_departures |= !self.markets[market].departures.is_empty();
             self.close_in(market, now, facts);
             self.markets[market].departures.clear();
         }
-        // Told in the first round of every five seconds.
         for market in 0..self.markets.len() {
-            let is_new_stretch =
-                self.round_at.is_none_or(|last| last / DELAYS_TOLD_EVERY < now / DELAYS_TOLD_EVERY);
-            if is_new_stretch && self.markets[market].is_shaken {
-                was_shaken = true;
+            if self.markets[market].is_shaken && self.is_new_stretch(now) {
                 self.delay(market, facts);
                 self.markets[market].is_shaken = false;
             }
         }
-        if facts.len() > before || has_departures || was_shaken {
-            self.round += 1;
-            self.round_at = Some(now);
-            facts.push(Fact::Round(self.round));
-        }
+        self.round += 1;
+        self.round_at = Some(now);
+        facts.push(Fact::Round(self.round));
     }
 
     fn close_in(&mut self, market: usize, now: Instant, facts: &mut Vec<Fact>) {

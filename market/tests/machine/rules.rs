@@ -424,25 +424,26 @@ fn moving_to_another_market_leaves_the_one_and_joins_the_other() {
 }
 
 #[test]
-fn rounds_are_a_pause_apart_and_only_net_changes_count() {
+fn a_round_closes_a_while_after_its_first_command_and_only_what_is_left_by_then_counts() {
     let mut world = World::with_market();
-    world.rules(json!({"coalesce_milliseconds": 2000}));
     world.supply(1, 1);
-    // The last round was at 0: this one closes at 2.
-    assert_eq!(world.place("a", 1, "0.010"), ["placed a"]);
-    assert_eq!(world.machine.wake_at(), Some(START.plus_seconds(2)));
+    world.rules(json!({"coalesce_milliseconds": 2000}));
+    assert_eq!(world.wait(10).place("a", 1, "0.010"), ["placed a"]);
+    assert_eq!(world.machine.wake_at(), Some(START.plus_seconds(12)));
     assert_eq!(world.wait(1).place("b", 1, "0.020"), ["placed b"]);
     assert_eq!(world.cancel("b"), ["cancelled b"]);
+    world.restart();
     assert_eq!(
         world.wait(1).due(),
-        ["awarded a #1", "price dfw/a 0.010 lowest 0.011 sold 1/1 wanted 1", "round 2"]
+        ["awarded a #1", "price dfw/a 0.010 lowest 0.011 sold 1/1 wanted 1", "round 3"]
     );
-    // A bid that came and went leaves no trace: no round.
+    // Of a bid that came and went only the round is left.
     world.place("c", 1, "0.020");
     world.cancel("c");
-    assert_eq!(world.wait(5).due(), Vec::<String>::new());
-    // After a quiet time the next one closes at once.
-    assert_eq!(but_prices(world.place("d", 1, "0.020")).len(), 3);
+    assert_eq!(world.wait(5).due(), ["round 4"]);
+    // Supply is given out in the round, too.
+    assert_eq!(world.supply(2, 0), ["supply h1 0 of 0"]);
+    assert_eq!(but_prices(world.wait(2).due()), ["notice a #1 supply at 79"]);
 }
 
 #[test]

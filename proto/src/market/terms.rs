@@ -108,7 +108,7 @@ impl MarketSettings {
 pub struct Rules {
     /// How prices are set.
     pub price_rule: PriceRule,
-    /// Least time between two rounds, in milliseconds; 0: a round follows every turn that changed anything.
+    /// How long after its first command a round closes, in milliseconds; 0: with every turn that changed anything.
     pub coalesce_milliseconds: u32,
     /// Most bids that may stand at once in the exchange.
     pub standing_bids_max: u32,
