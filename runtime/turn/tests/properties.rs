@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proto::Timestamp;
 use proto::envelope::{Answers, EventBatch, MESSAGE_BYTES_MAX, RefusalReason};
 use turn::testing::{AMOUNT_MAX, Tally, TallyAnswer, TallyEvent};
-use turn::{Audited, Turn};
+use turn::{AuditError, Audited, Settings, Turn};
 
 /// What a test sends, with its meaning still visible.
 #[derive(Clone, Debug)]
@@ -357,4 +357,35 @@ fn no_message_is_larger_than_it_may_be() {
     assert!(serde_json::from_slice::<EventBatch<TallyEvent>>(&omitted[0].payload).is_err());
     let mut folded = Turn::<Tally>::new(stream(), SETTINGS);
     assert_eq!(folded.fold(&row, true).unwrap().outgoing, turned.outgoing);
+}
+
+/// A driver that loses the index has commands decided twice; the audit says so.
+#[test]
+fn an_audit_finds_a_command_that_was_decided_twice() {
+    let asks = |ids: std::ops::Range<u8>| ids.map(|id| Ask::Add { id, tenant: "t", amount: 1 }).collect();
+    let mut world = World { log: log(&[("s1", asks(0..20)), ("s1", asks(0..1))]), ..World::default() };
+    let mut turn = Turn::<Tally>::new(stream(), SETTINGS);
+    for number in 0..2 {
+        turn.indexed(turn.past_kept());
+        let mut deliveries = world.deliveries(number, 1);
+        assert_eq!(turn.doubts(&deliveries[0]).len() as u64, number, "asked about what memory has forgotten");
+        deliveries[0].looked_up(Vec::new());
+        let turned = turn.turn(Timestamp::from_micros(1), deliveries).unwrap();
+        world.journal.extend(turned.row);
+    }
+    let mut audited = Turn::<Tally>::new(stream(), Settings { answers_kept: 100 });
+    assert_eq!(audited.audit(&world.journal[0]), Ok(Audited::Decided));
+    let found = audited.audit(&world.journal[1]);
+    assert!(matches!(found, Err(AuditError::Answered { sequence: 2, command: 0, .. })), "{found:?}");
+}
+
+/// What was not looked up is not decided.
+#[test]
+fn a_doubtful_id_that_was_not_looked_up_stops_the_stream() {
+    let asks = |ids: std::ops::Range<u8>| ids.map(|id| Ask::Add { id, tenant: "t", amount: 1 }).collect();
+    let world = World { log: log(&[("s1", asks(0..20)), ("s1", asks(0..1))]), ..World::default() };
+    let mut turn = Turn::<Tally>::new(stream(), SETTINGS);
+    turn.turn(Timestamp::from_micros(1), world.deliveries(0, 1)).unwrap();
+    turn.indexed(turn.past_kept());
+    assert_eq!(turn.turn(Timestamp::from_micros(2), world.deliveries(1, 1)).unwrap_err().invariant, "I1");
 }
