@@ -10,7 +10,6 @@
 
 // A few short steps make up every operation here, and calling them would cost more than taking them.
 #![allow(clippy::inline_always)]
-
 #![allow(clippy::needless_bitwise_bool, reason = "two tests at once, without a branch between them")]
 
 mod bitmap;
