@@ -79,6 +79,8 @@ pub(super) struct Bid {
     /// Sum of its lots' ages: with the book's own digest this ties the lots to the bid.
     pub(super) ages: u64,
     pub(super) expires_at: Option<Timestamp>,
+    /// Its names and who is told of it, hashed.
+    pub(super) names: u64,
     pub(super) version: u32,
     pub(super) quantity: u32,
     /// Units that are won: leases that are served or wait.
@@ -113,11 +115,14 @@ impl Bid {
 
     /// Digest of what cannot.
     fn digest_of_names(&self) -> u128 {
-        let placed = &self.placed;
+        digest(Kind::Names, [self.number, self.names])
+    }
+
+    /// The names of a bid hashed, so that they need not be read again when it is over.
+    pub(super) fn hash_names(placed: &PlaceBid, by: &PrincipalId) -> u64 {
         let bid = [text(placed.id.as_str()), text(placed.tenant.as_str())];
         let place = [text(placed.cluster.as_str()), text(placed.pool.as_str())];
-        let by = text(self.by.as_str());
-        digest(Kind::Names, [self.number, bid[0], bid[1], place[0], place[1], by])
+        digest(Kind::Names, [bid[0], bid[1], place[0], place[1], text(by.as_str()), 0]) as u64
     }
 }
 

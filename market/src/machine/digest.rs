@@ -12,6 +12,7 @@ pub(super) enum Kind {
     Market,
     Source,
     Departure,
+    Delays,
     Finished,
     Counters,
     Rules,
