@@ -79,8 +79,6 @@ pub(super) struct Bid {
     /// Sum of its lots' ages: with the book's own digest this ties the lots to the bid.
     pub(super) ages: u64,
     pub(super) expires_at: Option<Timestamp>,
-    /// Its names and who is told of it, hashed.
-    pub(super) names: u64,
     pub(super) version: u32,
     pub(super) quantity: u32,
     /// Units that are won: leases that are served or wait.
@@ -115,14 +113,11 @@ impl Bid {
 
     /// Digest of what cannot.
     fn digest_of_names(&self) -> u128 {
-        digest(Kind::Names, [self.number, self.names])
-    }
-
-    /// The names of a bid hashed, so that they need not be read again when it is over.
-    pub(super) fn hash_names(placed: &PlaceBid, by: &PrincipalId) -> u64 {
+        let placed = &self.placed;
         let bid = [text(placed.id.as_str()), text(placed.tenant.as_str())];
         let place = [text(placed.cluster.as_str()), text(placed.pool.as_str())];
-        digest(Kind::Names, [bid[0], bid[1], place[0], place[1], text(by.as_str()), 0]) as u64
+        let by = text(self.by.as_str());
+        digest(Kind::Names, [self.number, bid[0], bid[1], place[0], place[1], by])
     }
 }
 

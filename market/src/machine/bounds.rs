@@ -28,8 +28,10 @@ pub const FINISHED_BIDS_MAX: usize = 4_194_304;
 pub const FORGOTTEN_AT_ONCE_MAX: usize = 4_096;
 /// Least time between two instants at which bids are forgotten, in microseconds.
 pub const FORGET_PAUSE_MICROSECONDS: i64 = 250_000;
-/// Units in line whose server comes later than they were told are told at most this often in a market's notice, and
-/// then an instant later by as much, so that the next small delay is within what they know.
-pub const DELAYS_TOLD_PER_NOTICE_MAX: i64 = 16;
+/// Units in line whose server comes later than they were told are told at most this often, in microseconds.
+pub const DELAYS_TOLD_EVERY_MICROSECONDS: i64 = 5_000_000;
+/// What they are then told is later by the market's notice divided by this, so that the next small delay is within
+/// what they know.
+pub const DELAY_MARGIN_DIVISOR: i64 = 16;
 /// Most different deadlines of departing servers that are kept apart until the next round of a market.
 pub const DEPARTURES_MAX: usize = 64;

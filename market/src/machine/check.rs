@@ -229,7 +229,7 @@ impl Market {
         }
         let departing: BTreeSet<_> = departing.into_iter().map(|(market, at)| (at, market)).collect();
         same("I8", "timers of notices", &self.departing, &departing)?;
-        let shaken = self.markets.iter().filter_map(|record| Some((record.delays_due?, record.number)));
+        let shaken = self.markets.iter().filter(|record| record.is_shaken).map(|record| record.number);
         same("I8", "markets with delays to tell", &self.shaken, &shaken.collect())?;
         let standing = self.bids.all().filter(|(_, bid)| bid.stands());
         let expiring: BTreeSet<_> =

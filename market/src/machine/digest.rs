@@ -12,7 +12,6 @@ pub(super) enum Kind {
     Market,
     Source,
     Departure,
-    Delays,
     Finished,
     Counters,
     Rules,

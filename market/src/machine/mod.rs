@@ -81,8 +81,8 @@ pub struct Market {
     departing: BTreeSet<(Timestamp, MarketNumber)>,
     /// Markets in which something happened since the last round.
     dirty: Vec<MarketNumber>,
-    /// Markets in which units in line may get their servers later than they were told, by when they are told.
-    shaken: BTreeSet<(Timestamp, MarketNumber)>,
+    /// Markets in which units in line may get their servers later than they were told.
+    shaken: BTreeSet<MarketNumber>,
     /// Digests of all markets as of the last round, and of sources.
     sealed: Sum,
     entries: Sum,
@@ -119,12 +119,10 @@ impl Market {
     fn shake(&mut self, number: MarketNumber) {
         if let Some(record) = self.markets.get_mut(usize::from(number))
             && record.servers.waiting() > 0
-            && record.delays_due.is_none()
+            && !record.is_shaken
         {
-            let pause_ends = record.delays_told_at.map(|at| at.plus_micros(record.delay_microseconds()));
-            let due = pause_ends.map_or(self.now, |ends| ends.max(self.now));
-            record.delays_due = Some(due);
-            self.shaken.insert((due, number));
+            record.is_shaken = true;
+            self.shaken.insert(number);
             self.soil(number);
         }
     }

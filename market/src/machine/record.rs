@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::market::{MarketNumber, MarketSettings, PriceRule, Prices, SupplyCause};
 use proto::{MarketId, Price, SourceId, Timestamp};
 
-use super::bounds::{DELAYS_TOLD_PER_NOTICE_MAX, DEPARTURES_MAX};
+use super::bounds::DEPARTURES_MAX;
 use super::digest::{Kind, bytes, digest, text};
 use super::servers::Servers;
 use crate::book::{Book, BookError, Lot};
@@ -45,10 +45,8 @@ pub(super) struct MarketRecord {
     pub(super) servers: Servers,
     /// The instant under which the market stands among the timers.
     pub(super) timer: Option<Timestamp>,
-    /// When units in line are to be told that their servers come later, if they may.
-    pub(super) delays_due: Option<Timestamp>,
-    /// When they were last told.
-    pub(super) delays_told_at: Option<Timestamp>,
+    /// Whether units in line may get their servers later than they were told.
+    pub(super) is_shaken: bool,
     /// Whether something happened since the last round.
     pub(super) is_dirty: bool,
     /// Its digest as of the last round.
@@ -78,8 +76,7 @@ impl MarketRecord {
             told: None,
             servers: Servers::default(),
             timer: None,
-            delays_due: None,
-            delays_told_at: None,
+            is_shaken: false,
             is_dirty: false,
             sealed: 0,
         })
@@ -130,11 +127,6 @@ impl MarketRecord {
         now.plus_seconds(self.settings.notice_seconds)
     }
 
-    /// The share of the notice in which delays are told once, in microseconds.
-    pub(super) const fn delay_microseconds(&self) -> i64 {
-        self.settings.notice_seconds as i64 * 1_000_000 / DELAYS_TOLD_PER_NOTICE_MAX
-    }
-
     /// Until when, from `now`, a notice whose server is promised is final.
     pub(super) fn withdraw_until(&self, now: Timestamp) -> Timestamp {
         match self.settings.withdraw_until_seconds {
@@ -167,9 +159,8 @@ impl MarketRecord {
         let told = self.told.unwrap_or_default();
         let price = told.price.map_or(u64::MAX, Price::micros);
         let lowest = told.lowest_winning_bid.map_or(u64::MAX, Price::micros);
-        let place = u64::from(self.number) | (u64::from(self.told.is_some()) << 32);
-        let instant = |at: Option<Timestamp>| at.map_or(i64::MIN, Timestamp::micros) as u64;
-        let delays = [u64::from(self.number), instant(self.delays_due), instant(self.delays_told_at), 0];
+        let flags = u64::from(self.told.is_some()) | (u64::from(self.is_shaken) << 1);
+        let place = u64::from(self.number) | (flags << 32);
         let sold = (u64::from(told.supply) << 32) | u64::from(told.sold);
         let words = [
             place,
@@ -182,7 +173,6 @@ impl MarketRecord {
             u64::from(self.supply),
         ];
         let mut sum = digest(Kind::Market, words).wrapping_add(self.settings_digest);
-        sum = sum.wrapping_add(digest(Kind::Delays, delays));
         for departure in &self.departures {
             let words =
                 [u64::from(self.number), departure.gone_at.micros() as u64, u64::from(departure.units), 0];

@@ -6,6 +6,7 @@ use proto::market::{
 };
 
 use super::Market;
+use super::bounds::{DELAY_MARGIN_DIVISOR, DELAYS_TOLD_EVERY_MICROSECONDS};
 use super::lease::Stand;
 use super::record::Departure;
 use crate::book::Change;
@@ -49,12 +50,15 @@ impl Market {
     /// what closes when must be told by events alone.
     pub(super) fn close_round(&mut self, now: Timestamp, events: &mut Vec<MarketEvent>) {
         let round = self.next.round + 1;
-        self.soil_shaken(now);
+        let tells_delays = self.is_new_stretch(now);
+        if tells_delays {
+            self.soil_shaken();
+        }
         self.dirty.sort_unstable();
         for place in 0..self.dirty.len() {
             let market = self.dirty[place];
             self.close_in(market, round, now, events);
-            if self.market(market).is_some_and(|record| record.delays_due.is_some_and(|due| due <= now)) {
+            if tells_delays && self.market(market).is_some_and(|record| record.is_shaken) {
                 self.tell_delayed(market, round, events);
             }
         }
@@ -64,14 +68,10 @@ impl Market {
 
     /// A round is over: winners are incumbents.
     pub(super) fn round_closed(&mut self, at: Timestamp, round: RoundNumber) {
-        self.soil_shaken(at);
-        while let Some(&(due, market)) = self.shaken.first()
-            && due <= at
-        {
-            self.shaken.remove(&(due, market));
-            if let Some(record) = self.markets.get_mut(usize::from(market)) {
-                record.delays_due = None;
-                record.delays_told_at = Some(at);
+        if self.is_new_stretch(at) {
+            self.soil_shaken();
+            for market in std::mem::take(&mut self.shaken) {
+                self.markets[usize::from(market)].is_shaken = false;
             }
         }
         self.next.round = round;
@@ -87,11 +87,26 @@ impl Market {
         self.seal();
     }
 
-    /// Has the round look at the markets in which delays are to be told by `now`.
-    fn soil_shaken(&mut self, now: Timestamp) {
-        let due: Vec<_> =
-            self.shaken.iter().take_while(|(due, _)| *due <= now).map(|&(_, market)| market).collect();
-        due.into_iter().for_each(|market| self.soil(market));
+    /// When those in line are told of delays, if there are any: with the first round of every five seconds.
+    pub(super) fn delays_due(&self) -> Option<Timestamp> {
+        (!self.shaken.is_empty()).then(|| self.next_stretch())
+    }
+
+    /// Where the stretch of time after that of the last round begins.
+    fn next_stretch(&self) -> Timestamp {
+        let Some(last) = self.next.round_at else { return Timestamp::MIN };
+        let stretch = last.micros().div_euclid(DELAYS_TOLD_EVERY_MICROSECONDS);
+        Timestamp::from_micros((stretch + 1) * DELAYS_TOLD_EVERY_MICROSECONDS)
+    }
+
+    fn is_new_stretch(&self, now: Timestamp) -> bool {
+        self.next_stretch() <= now
+    }
+
+    fn soil_shaken(&mut self) {
+        for market in self.shaken.clone() {
+            self.soil(market);
+        }
     }
 
     /// The round in one market.
@@ -326,7 +341,7 @@ impl Market {
     /// Tells those in line whose server comes later than they were told.
     fn tell_delayed(&mut self, market: MarketNumber, round: RoundNumber, events: &mut Vec<MarketEvent>) {
         let Some(record) = self.market(market) else { return };
-        let margin = record.delay_microseconds();
+        let margin = i64::from(record.settings.notice_seconds) * 1_000_000 / DELAY_MARGIN_DIVISOR;
         for (index, promised) in record.servers.delayed(&self.leases) {
             let available_by = promised.plus_micros(margin);
             let span = *self.leases.span(index);

@@ -60,8 +60,7 @@ struct SavedMarket {
     sources: Vec<(String, u64, u32, SupplyCause, Option<Instant>)>,
     departures: Vec<(Instant, u32)>,
     told: Option<SavedFigures>,
-    delays_due: Option<Instant>,
-    delays_told_at: Option<Instant>,
+    is_shaken: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -267,9 +266,10 @@ impl Market {
             sold: told.sold,
             wanted: told.wanted,
         });
-        record.delays_due = saved.delays_due.map(Timestamp::from_micros);
-        record.delays_told_at = saved.delays_told_at.map(Timestamp::from_micros);
-        record.delays_due.map(|due| self.shaken.insert((due, number)));
+        record.is_shaken = saved.is_shaken;
+        if saved.is_shaken {
+            self.shaken.insert(number);
+        }
         record.servers.set_supply(&mut self.leases, record.supply);
         self.market_names.insert(text(record.id.as_str()), u32::from(number));
         self.markets.push(record);
@@ -360,7 +360,6 @@ impl Market {
             limit: saved.limit,
             ages: lots.iter().fold(0, |sum, terms| sum.wrapping_add(terms.age)),
             expires_at,
-            names: Bid::hash_names(&placed, &by),
             version: saved.version,
             quantity: saved.quantity,
             live: 0,
@@ -478,7 +477,6 @@ fn save_market(record: &MarketRecord) -> SavedMarket {
             sold: told.sold,
             wanted: told.wanted,
         }),
-        delays_due: record.delays_due.map(Timestamp::micros),
-        delays_told_at: record.delays_told_at.map(Timestamp::micros),
+        is_shaken: record.is_shaken,
     }
 }

@@ -32,7 +32,6 @@ impl Market {
             limit,
             ages: self.next.age,
             expires_at: placed.expires_at,
-            names: Bid::hash_names(placed, by),
             version: 1,
             quantity: placed.quantity,
             live: 0,

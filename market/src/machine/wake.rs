@@ -20,7 +20,7 @@ impl Market {
     fn round_due(&self) -> Option<Timestamp> {
         let coalesce = i64::from(self.rules.coalesce_milliseconds) * 1_000;
         let closes_at = self.next.soiled_at.map(|at| at.plus_micros(coalesce));
-        closes_at.or_else(|| self.shaken.first().map(|&(due, _)| due))
+        closes_at.or_else(|| self.delays_due())
     }
 
     /// When the longest finished bid may be forgotten: after the instant at which it ended, so that whoever is told

@@ -9,6 +9,7 @@ use proto::market::{LossReason, ReleaseReason};
 
 /// Microseconds.
 pub(crate) type Instant = i64;
+const DELAYS_TOLD_EVERY: Instant = 5_000_000;
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Fact {
@@ -97,9 +98,8 @@ pub(crate) struct Place {
     departures: Vec<(Instant, u32)>,
     told: Option<Fact>,
     told_supply: u32,
-    /// When units in line are told that they get their servers later, if they may, and when they last were.
-    delays_due: Option<Instant>,
-    delays_told_at: Option<Instant>,
+    /// Units in line may get their servers later than they were told.
+    is_shaken: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -164,8 +164,7 @@ impl Model {
             departures: Vec::new(),
             told: None,
             told_supply: 0,
-            delays_due: None,
-            delays_told_at: None,
+            is_shaken: false,
         });
     }
 
@@ -377,9 +376,7 @@ impl Model {
             self.touch();
             self.serve(market);
             let is_less = said.1 < units_before;
-            if is_less {
-                self.shake(market);
-            }
+            self.markets[market].is_shaken |= is_less && !self.line(market).is_empty();
         }
         self.markets[market].supply()
     }
@@ -410,21 +407,19 @@ impl Model {
             facts.push(Fact::Expired(number));
             self.end(now, number, LossReason::Expired, facts);
         }
-        let delays_due = self.markets.iter().filter_map(|place| place.delays_due).min();
-        let round_due = self.changed_at.map(|first| first + self.pause);
-        if round_due.or(delays_due).is_some_and(|due| due <= now) {
+        let is_shaken = self.markets.iter().any(|place| place.is_shaken);
+        let is_due = match self.changed_at {
+            Some(first) => first + self.pause <= now,
+            None => is_shaken && self.is_new_stretch(now),
+        };
+        if is_due {
             self.close_round(now, facts);
         }
     }
 
-    /// Units in line may get their servers later: that is told once in a sixteenth of the notice.
-    fn shake(&mut self, market: usize) {
-        let (has_line, now) = (!self.line(market).is_empty(), self.now);
-        let place = &mut self.markets[market];
-        if has_line && place.delays_due.is_none() {
-            let pause_ends = place.delays_told_at.map_or(now, |at| at + place.notice / 16);
-            place.delays_due = Some(pause_ends.max(now));
-        }
+    /// Delays are told in the first round of every five seconds.
+    fn is_new_stretch(&self, now: Instant) -> bool {
+        self.round_at.is_none_or(|last| last / DELAYS_TOLD_EVERY < now / DELAYS_TOLD_EVERY)
     }
 
     fn ranked(&self, market: usize) -> Vec<(Rank, u64, usize)> {
@@ -475,10 +470,9 @@ impl Model {
             self.markets[market].departures.clear();
         }
         for market in 0..self.markets.len() {
-            if self.markets[market].delays_due.is_some_and(|due| due <= now) {
+            if self.markets[market].is_shaken && self.is_new_stretch(now) {
                 self.delay(market, facts);
-                self.markets[market].delays_due = None;
-                self.markets[market].delays_told_at = Some(now);
+                self.markets[market].is_shaken = false;
             }
         }
         self.round += 1;
@@ -584,7 +578,8 @@ impl Model {
                     lease.state = State::Served;
                     facts.push(Fact::Withdrawn { lease: lease.number });
                     *units -= 1;
-                    self.shake(market);
+                    let has_line = !self.line(market).is_empty();
+                    self.markets[market].is_shaken |= has_line;
                 }
             }
         }

@@ -103,12 +103,12 @@ fn a_notice_is_final_once_its_server_is_promised_and_due_soon() {
         but_prices(world.place("b", 1, "0.020")),
         ["placed b", "notice a #1 outbid at 60 kept by 0.021", "awarded b #3 by 60"]
     );
-    // c goes at 30 and its server is free at 90; b is promised that of a, at 60: a wins a new unit.
+    // c goes at 35 and its server is free at 95; b is promised that of a, at 60: a wins a new unit.
     assert_eq!(
-        but_prices(world.wait(30).cancel("c")),
-        ["cancelled c", "notice c #2 cancelled at 90", "awarded a #4 by 90"]
+        but_prices(world.wait(35).cancel("c")),
+        ["cancelled c", "notice c #2 cancelled at 95", "awarded a #4 by 95"]
     );
-    // With more than half of the notice to come it would have stayed, and b would wait longer.
+    // With half of the notice to come it would have stayed, and b would wait longer.
     let mut world = World::with_market();
     world.supply(1, 2);
     world.place("a", 1, "0.010");
