@@ -416,7 +416,9 @@ impl Market {
             record.sealed = record.digest();
             self.sealed.add(record.sealed);
         }
-        dirty.iter().for_each(|&number| self.soil(number));
+        for &number in dirty {
+            self.soil(number);
+        }
     }
 }
 

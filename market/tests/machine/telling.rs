@@ -82,6 +82,22 @@ fn one_letter_a_principal_commands_first() {
 }
 
 #[test]
+fn who_placed_a_bid_is_told_of_its_end_by_name_though_it_is_finished_at_once() {
+    let mut world = World::with_market();
+    world.supply(1, 1);
+    world.place("a", 1, "0.010");
+    // b waits for a's server; cancelled, it has nothing any more in the same turn.
+    world.place("b", 1, "0.020");
+    let cancel = json!({"type": "CancelBid", "id": "c1", "tenant": "t-b", "bid": "b"});
+    world.turn(vec![(operator(), command(cancel))]);
+    let told = letters(&world.told);
+    let web = told.iter().find(|(to, _)| to == "walras.v1.answer.web").unwrap();
+    assert_eq!(kinds(&web.1), ["Released", "NoticeWithdrawn"]);
+    let Answer::Released(released) = &web.1[0] else { panic!("{web:?}") };
+    assert_eq!((released.tenant.as_str(), released.bid.as_str()), ("t-b", "b"));
+}
+
+#[test]
 fn an_answer_told_again_is_the_one_told_first() {
     let mut world = World::with_market();
     let place = command(bid("a", 1, "0.010"));

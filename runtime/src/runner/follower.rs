@@ -9,9 +9,10 @@ use bytes::Bytes;
 use journal::Snapshot;
 use proto::subject;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 
 use super::commit::Committed;
-use super::load::{LoadError, Replica, answers_to_index, catch_up, load, snapshot_version};
+use super::load::{LoadError, Pages, Replica, answers_to_index, load, snapshot_version};
 use super::view::{QUERY_WAIT_MAX, View};
 use super::{Context, Ended, Runnable};
 use crate::bus::{Query, Serving};
@@ -19,8 +20,9 @@ use crate::bus::{Query, Serving};
 /// Committed rows that wait for the follower; what comes on top it reads from the journal.
 pub const FOLLOWER_QUEUE_ROWS: usize = 256;
 /// A snapshot is due after so many commands, even if `snapshot_every_rows` are not there yet: the next start
-/// folds at most about so many. Each holds the whole state, so making many costs more than the journal itself.
-pub const SNAPSHOT_EVERY_COMMANDS: u64 = 1 << 19;
+/// folds about so many. But each snapshot holds the whole state: none is made before as many bytes of rows are
+/// there as the last one had, so that snapshots never write more than the journal does.
+pub const SNAPSHOT_EVERY_COMMANDS: u64 = 1 << 18;
 /// Old answers written to the index at a time.
 const INDEX_ANSWERS: usize = 8_192;
 
@@ -54,6 +56,10 @@ struct Follower<M: Runnable, V: View<M>> {
     pending: Option<Pending>,
     /// The row and the number of commands of the newest snapshot.
     last_snapshot: (u64, u64),
+    /// Bytes of the newest snapshot, and of the rows since.
+    bytes: (usize, usize),
+    /// At most one snapshot is being saved.
+    saving: JoinSet<()>,
 }
 
 /// Follows until the pipeline ends.
@@ -68,7 +74,9 @@ pub(super) async fn run<M: Runnable, V: View<M>>(
     let folded = watch::Sender::new(replica.turn.sequence());
     let shared = Arc::new(Shared { replica: RwLock::new(replica), folded });
     let _serving = serve(&context, &shared).await;
-    let mut follower = Follower { context, shared, indexed, pending: None, last_snapshot };
+    let saving = JoinSet::new();
+    let mut follower =
+        Follower { context, shared, indexed, pending: None, last_snapshot, bytes: (0, 0), saving };
     while let Some(committed) = input.recv().await {
         follower.take(&committed).await?;
         follower.context.shown.follower_lag.set(input.len() as i64);
@@ -94,25 +102,23 @@ impl<M: Runnable, V: View<M>> Follower<M, V> {
             })?;
             replica.show(&committed.row, committed.decided.events.iter());
         }
+        self.bytes.1 += committed.row.bytes();
         self.shared.folded.send_replace(committed.row.sequence);
         Ok(())
     }
 
-    /// Reads what was missed into a replica of its own, so that questions are answered meanwhile.
+    /// Reads what was missed from the journal. Questions are answered between two rows.
     async fn read_missed(&mut self) -> Result<(), LoadError> {
-        let body = self.shared.read().snapshot();
-        let mut replica = Replica::restore(&self.context, &body, true).map_err(|problem| {
-            tracing::error!(stream = %self.context.stream, problem, "the follower's own snapshot cannot be read");
-            LoadError::Interrupted { problem }
-        })?;
-        catch_up(&self.context, &mut replica, None, |_| {}).await?;
-        let sequence = replica.turn.sequence();
-        let mut shared = self.shared.write();
-        // The old view takes its gauges with it, so the new one tells its own only then.
-        *shared = replica;
-        shared.measure(&self.context);
-        drop(shared);
-        self.shared.folded.send_replace(sequence);
+        let mut pages = Pages::<M>::after(&self.context, *self.shared.folded.borrow());
+        while let Some(page) = pages.next().await? {
+            for read in page {
+                let sequence = read.row().sequence;
+                self.bytes.1 += read.row().bytes();
+                self.shared.write().take_in(&self.context, read, false)?;
+                self.shared.folded.send_replace(sequence);
+            }
+            tokio::task::yield_now().await;
+        }
         Ok(())
     }
 
@@ -132,8 +138,10 @@ impl<M: Runnable, V: View<M>> Follower<M, V> {
             tracing::warn!(stream = %self.context.stream, "no snapshot is made now: {error}");
             return;
         }
+        while self.saving.try_join_next().is_some() {}
         if let Some(pending) = self.pending.take_if(|pending| pending.snapshot.seq <= published) {
-            self.save(pending).await;
+            // On its own: it takes long, and rows come meanwhile.
+            self.saving.spawn(save::<M, V>(self.context.clone(), pending));
         }
     }
 
@@ -154,6 +162,8 @@ impl<M: Runnable, V: View<M>> Follower<M, V> {
         let rows = replica.turn.sequence() - self.last_snapshot.0;
         let commands = replica.turn.answers_recorded() - self.last_snapshot.1;
         self.pending.is_none()
+            && self.saving.is_empty()
+            && self.bytes.1 >= self.bytes.0
             && (rows >= u64::from(self.context.settings.snapshot_every_rows.get())
                 || commands >= SNAPSHOT_EVERY_COMMANDS)
     }
@@ -172,38 +182,39 @@ impl<M: Runnable, V: View<M>> Follower<M, V> {
             made.await.map_err(|error| LoadError::Interrupted { problem: error.to_string() })?;
         let snapshot = Snapshot { seq, version: snapshot_version::<M, V>(), body };
         self.last_snapshot = (seq, commands);
+        self.bytes = (snapshot.body.len(), 0);
         self.pending = Some(Pending { snapshot, commands });
         Ok(())
     }
+}
 
-    async fn save(&mut self, pending: Pending) {
-        let Pending { snapshot, commands } = pending;
-        let saved = self.context.journal.save_snapshot(&self.context.journal_stream, &snapshot).await;
-        if let Err(error) = saved {
-            self.context.shown.snapshot_failures.inc();
-            tracing::warn!(stream = %self.context.stream, sequence = snapshot.seq, "a snapshot is not saved: {error}");
-            return;
-        }
-        self.context.shown.snapshot.set(snapshot.seq as i64);
-        tracing::info!(
-            stream = %self.context.stream, sequence = snapshot.seq, commands, bytes = snapshot.body.len(),
-            "snapshot saved"
-        );
-        self.archive(snapshot.seq).await;
+async fn save<M: Runnable, V: View<M>>(context: Context, pending: Pending) {
+    let Pending { snapshot, commands } = pending;
+    let saved = context.journal.save_snapshot(&context.journal_stream, &snapshot).await;
+    if let Err(error) = saved {
+        context.shown.snapshot_failures.inc();
+        tracing::warn!(stream = %context.stream, sequence = snapshot.seq, "a snapshot is not saved: {error}");
+        return;
     }
+    context.shown.snapshot.set(snapshot.seq as i64);
+    tracing::info!(
+        stream = %context.stream, sequence = snapshot.seq, commands, bytes = snapshot.body.len(),
+        "snapshot saved"
+    );
+    archive::<M, V>(&context, snapshot.seq).await;
+}
 
-    async fn archive(&self, sequence: u64) {
-        let up_to = sequence.saturating_sub(self.context.settings.rows_kept.get());
-        let Some(dir) = self.context.archive_dir().filter(|_| up_to > 0) else { return };
-        let version = snapshot_version::<M, V>();
-        match self.context.journal.archive(&self.context.journal_stream, &dir, up_to, version).await {
-            Ok(Some(file)) => tracing::info!(
-                stream = %self.context.stream, first = file.first_seq, last = file.last_seq,
-                path = %file.path.display(), "rows archived"
-            ),
-            Ok(None) => {}
-            Err(error) => tracing::warn!(stream = %self.context.stream, "rows are not archived now: {error}"),
-        }
+async fn archive<M: Runnable, V: View<M>>(context: &Context, sequence: u64) {
+    let up_to = sequence.saturating_sub(context.settings.rows_kept.get());
+    let Some(dir) = context.archive_dir().filter(|_| up_to > 0) else { return };
+    let version = snapshot_version::<M, V>();
+    match context.journal.archive(&context.journal_stream, &dir, up_to, version).await {
+        Ok(Some(file)) => tracing::info!(
+            stream = %context.stream, first = file.first_seq, last = file.last_seq,
+            path = %file.path.display(), "rows archived"
+        ),
+        Ok(None) => {}
+        Err(error) => tracing::warn!(stream = %context.stream, "rows are not archived now: {error}"),
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use journal::{Answer, JournalError, Row as JournalRow};
 use proto::machine::CommandKey;
-use turn::{FoldError, Locator, Outgoing, Row, Turn};
+use tokio::task::{JoinError, JoinSet};
+use turn::{FoldError, Locator, Outgoing, ReadRow, Row, Turn, read_row};
 
 use super::rows::turn_row;
 use super::view::View;
@@ -33,8 +34,8 @@ pub enum LoadError {
         /// What is wrong.
         source: FoldError,
     },
-    /// A page was read by a task that ended.
-    #[error("reading the archive was interrupted: {problem}")]
+    /// A task that read ended without saying why.
+    #[error("reading the journal was interrupted: {problem}")]
     Interrupted {
         /// What is known.
         problem: String,
@@ -76,7 +77,7 @@ impl<M: Runnable, V: View<M>> Replica<M, V> {
         body
     }
 
-    pub(super) fn restore(context: &Context, body: &[u8], with_view: bool) -> Result<Self, String> {
+    fn restore(context: &Context, body: &[u8], with_view: bool) -> Result<Self, String> {
         let (length, rest) = body.split_first_chunk::<8>().ok_or("it is too short")?;
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|error| error.to_string())?;
         let (turn, view) = rest.split_at_checked(length).ok_or("it is too short")?;
@@ -102,6 +103,19 @@ impl<M: Runnable, V: View<M>> Replica<M, V> {
         }
     }
 
+    /// Takes in the next row.
+    pub(super) fn take_in(
+        &mut self,
+        context: &Context,
+        read: ReadRow<M::Event>,
+        tell: bool,
+    ) -> Result<Vec<Outgoing>, LoadError> {
+        let row = read.row().clone();
+        let fold = self.turn.fold_read(read, tell).map_err(|source| damaged(context, source))?;
+        self.show(&row, fold.batch.entries.iter().flat_map(|entry| &entry.events));
+        Ok(fold.outgoing)
+    }
+
     /// Shows a row's events to the view.
     pub(super) fn show<'a>(&mut self, row: &Row, events: impl Iterator<Item = &'a M::Event>) {
         if let Some(view) = &mut self.view {
@@ -122,7 +136,7 @@ pub(super) async fn load<M: Runnable, V: View<M>>(
     let published = head.map_or(0, |head| head.published);
     let mut replica = from_snapshot::<M, V>(context, published, with_view).await?;
     let mut unpublished = Vec::new();
-    catch_up(context, &mut replica, Some(published), |found| unpublished.push(found)).await?;
+    catch_up(context, &mut replica, published, |found| unpublished.push(found)).await?;
     remember_indexed(context, &mut replica.turn).await?;
     Ok((replica, unpublished))
 }
@@ -153,23 +167,20 @@ async fn from_snapshot<M: Runnable, V: View<M>>(
 }
 
 /// Takes in all rows behind the replica. Rows after `tell_after` are given with their messages, made again.
-pub(super) async fn catch_up<M: Runnable, V: View<M>>(
+async fn catch_up<M: Runnable, V: View<M>>(
     context: &Context,
     replica: &mut Replica<M, V>,
-    tell_after: Option<u64>,
+    tell_after: u64,
     mut tell: impl FnMut(Unpublished),
 ) -> Result<(), LoadError> {
-    loop {
-        let rows = page(context, replica.turn.sequence()).await?;
-        if rows.is_empty() {
-            return Ok(());
-        }
-        for row in rows {
-            let row = turn_row(row);
-            let wanted = tell_after.is_some_and(|after| row.sequence > after);
-            let outgoing = take_in(context, replica, &row, wanted)?;
+    let mut pages = Pages::<M>::after(context, replica.turn.sequence());
+    while let Some(page) = pages.next().await? {
+        for read in page {
+            let sequence = read.row().sequence;
+            let wanted = sequence > tell_after;
+            let outgoing = replica.take_in(context, read, wanted)?;
             if wanted {
-                tell(Unpublished { sequence: row.sequence, outgoing });
+                tell(Unpublished { sequence, outgoing });
             }
         }
         if replica.turn.past_kept_unindexed() > INDEX_ANSWERS_MAX {
@@ -177,18 +188,53 @@ pub(super) async fn catch_up<M: Runnable, V: View<M>>(
         }
         tokio::task::yield_now().await;
     }
+    Ok(())
 }
 
-fn take_in<M: Runnable, V: View<M>>(
-    context: &Context,
-    replica: &mut Replica<M, V>,
-    row: &Row,
-    tell: bool,
-) -> Result<Vec<Outgoing>, LoadError> {
-    let damaged = |source| LoadError::Damaged { stream: context.journal_stream.to_string(), source };
-    let fold = replica.turn.fold(row, tell).map_err(damaged)?;
-    replica.show(row, fold.batch.entries.iter().flat_map(|entry| &entry.events));
-    Ok(fold.outgoing)
+/// What one reading gives: rows with their events.
+type Page<M> = Vec<ReadRow<<M as proto::Machine>::Event>>;
+
+/// Rows in order, each page read by a task of its own while the one before is taken in.
+pub(super) struct Pages<M: Runnable> {
+    context: Context,
+    reading: JoinSet<Result<Page<M>, LoadError>>,
+}
+
+impl<M: Runnable> Pages<M> {
+    pub(super) fn after(context: &Context, sequence: u64) -> Self {
+        let mut pages = Self { context: context.clone(), reading: JoinSet::new() };
+        pages.read(sequence);
+        pages
+    }
+
+    fn read(&mut self, after: u64) {
+        let context = self.context.clone();
+        self.reading.spawn(async move {
+            let rows = page(&context, after).await?;
+            let stream = context.stream.clone();
+            let read = move || rows.into_iter().map(|row| read_row::<M>(&stream, turn_row(row))).collect();
+            let read: Result<Page<M>, _> = tokio::task::spawn_blocking(read).await.map_err(interrupted)?;
+            read.map_err(|source| damaged(&context, source))
+        });
+    }
+
+    /// The next page; `None` at the end of the journal.
+    pub(super) async fn next(&mut self) -> Result<Option<Page<M>>, LoadError> {
+        let Some(page) = self.reading.join_next().await else { return Ok(None) };
+        let page = page.map_err(interrupted)??;
+        let Some(last) = page.last().map(|read| read.row().sequence) else { return Ok(None) };
+        self.read(last);
+        Ok(Some(page))
+    }
+}
+
+fn damaged(context: &Context, source: FoldError) -> LoadError {
+    LoadError::Damaged { stream: context.journal_stream.to_string(), source }
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
+fn interrupted(error: JoinError) -> LoadError {
+    LoadError::Interrupted { problem: error.to_string() }
 }
 
 /// The next rows, from the database or, where they have left it, from the archive.
@@ -217,9 +263,7 @@ async fn archived(
     rows_max: usize,
 ) -> Result<Vec<JournalRow>, LoadError> {
     let read = move || journal::archived_rows(&dir, &stream, after)?.take(rows_max).collect();
-    let read: Result<Vec<_>, JournalError> = tokio::task::spawn_blocking(read)
-        .await
-        .map_err(|error| LoadError::Interrupted { problem: error.to_string() })?;
+    let read: Result<Vec<_>, JournalError> = tokio::task::spawn_blocking(read).await.map_err(interrupted)?;
     Ok(read?)
 }
 

@@ -68,6 +68,29 @@ pub enum FoldError {
     },
 }
 
+/// A row with its events read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadRow<E> {
+    row: Row,
+    batch: EventBatch<E>,
+}
+
+impl<E> ReadRow<E> {
+    /// The row.
+    pub const fn row(&self) -> &Row {
+        &self.row
+    }
+}
+
+/// Reads a row's events, which needs no state.
+///
+/// # Errors
+/// When they cannot be read, or are another row's.
+pub fn read_row<M: Machine>(stream: &StreamName, row: Row) -> Result<ReadRow<M::Event>, FoldError> {
+    let batch = events::<M>(stream, &row)?;
+    Ok(ReadRow { row, batch })
+}
+
 /// What taking in a row gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fold<E> {
@@ -84,11 +107,19 @@ impl<M: Machine> Turn<M> {
     /// # Errors
     /// When the row does not follow or is not what was written. The turn must not be used again.
     pub fn fold(&mut self, row: &Row, tell: bool) -> Result<Fold<M::Event>, FoldError> {
-        self.check_place(row)?;
+        self.fold_read(read_row::<M>(&self.stream, row.clone())?, tell)
+    }
+
+    /// As [`Turn::fold`], of a row whose events were read before, as on another thread.
+    ///
+    /// # Errors
+    /// As [`Turn::fold`].
+    pub fn fold_read(&mut self, read: ReadRow<M::Event>, tell: bool) -> Result<Fold<M::Event>, FoldError> {
+        let ReadRow { row, batch } = read;
+        self.check_place(&row)?;
         if row.link(&self.head.chain) != row.chain {
             return Err(FoldError::Chain { sequence: row.sequence });
         }
-        let batch = events::<M>(&self.stream, row)?;
         for (index, entry) in (0..).zip(&batch.entries) {
             for event in &entry.events {
                 self.machine.apply(row.at, event);
@@ -102,8 +133,8 @@ impl<M: Machine> Turn<M> {
                 self.answers.record(Answered { key, digest, locator: Locator::new(row.sequence, index) });
             }
         }
-        self.settle(row)?;
-        let outgoing = if tell { self.tell(row, &batch)? } else { Vec::new() };
+        self.settle(&row)?;
+        let outgoing = if tell { self.tell(&row, &batch)? } else { Vec::new() };
         Ok(Fold { batch, outgoing })
     }
 

@@ -29,7 +29,7 @@ pub use answers::{ANSWERS_KEPT, ANSWERS_UNINDEXED_MAX, Answered, Locator};
 pub use audit::{AuditError, Audited};
 pub use delivery::{Decoded, Delivery, Found, Position, decode};
 pub use filter::Filter;
-pub use fold::{Fold, FoldError};
+pub use fold::{Fold, FoldError, ReadRow, read_row};
 pub use outgoing::{KIND_ANSWERS, KIND_EVENTS, KIND_EVENTS_OMITTED, Outgoing};
 pub use retell::{Repeat, retell};
 pub use row::Row;
