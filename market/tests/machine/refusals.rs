@@ -1,11 +1,7 @@
 //! Every refusal, with the field and the value it names.
 
-use market::Market;
 use market::bounds::{MARKETS_MAX, SOURCES_MAX};
-use proto::Machine;
-use proto::envelope::RefusalReason;
-use proto::machine::{CommandKey, Received, Role};
-use proto::market::{MarketCommand, MarketEvent, QUANTITY_MAX};
+use proto::machine::Role;
 use serde_json::{Value, json};
 
 use super::driver::*;
@@ -298,37 +294,6 @@ fn markets_and_sources_are_bounded() {
     let inputs = world.turn((0..=SOURCES_MAX).map(offer).collect());
     let last = world.lines(&inputs[SOURCES_MAX + 1]);
     assert_eq!(last, [format!("refused limit-reached source=h{SOURCES_MAX}")]);
-}
-
-#[test]
-fn what_all_bids_of_a_market_want_is_bounded() {
-    let mut market = Market::new(&"main".parse().unwrap());
-    let mut events = Vec::new();
-    let settings = json!({"reserve": "0.001"});
-    let open = json!({"type": "DefineMarket", "id": "m", "market": "dfw/a", "settings": settings});
-    market.step(START, &Received::new(operator(), command(open)), &mut events);
-    let rules = json!({"standing_bids_per_tenant_max": 1_000_000});
-    let adopt = json!({"type": "AdoptRules", "id": "r", "rules": rules});
-    market.step(START, &Received::new(operator(), command(adopt)), &mut events);
-    let mut place = |number: u32, quantity: u32| {
-        let MarketCommand::PlaceBid(mut bid) = command(bid("a", quantity, "0.010")) else { unreachable!() };
-        let key = CommandKey(u128::from(number) << 64);
-        std::sync::Arc::make_mut(&mut bid).key = key;
-        let received = Received { sender: gateway(), key, digest: 0, command: MarketCommand::PlaceBid(bid) };
-        events.clear();
-        market.step(START, &received, &mut events);
-        match &events[0] {
-            MarketEvent::CommandRefused(refusal) => Some((refusal.reason, refusal.field.clone())),
-            _ => None,
-        }
-    };
-    let most = market::book::DEMAND_MAX;
-    for number in 0..most / QUANTITY_MAX {
-        assert_eq!(place(number, QUANTITY_MAX), None);
-    }
-    let refused = Some((RefusalReason::LimitReached, "quantity".to_owned()));
-    assert_eq!(place(u32::MAX, QUANTITY_MAX), refused);
-    assert_eq!(place(u32::MAX, most % QUANTITY_MAX), None);
 }
 
 #[test]
