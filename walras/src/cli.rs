@@ -45,6 +45,8 @@ pub enum Command {
     Watch(WatchArgs),
     /// Clear a book from a file.
     Clear(FileArgs),
+    /// Pack planes onto hosts from a file.
+    Pack(FileArgs),
     /// Print the JSON Schemas and the AsyncAPI document, or write them into a folder.
     Schema(SchemaArgs),
     /// Read a journal back and check it.

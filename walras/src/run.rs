@@ -27,6 +27,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Prices(arguments) => prices::prices(&arguments),
         Command::Watch(arguments) => prices::watch(&arguments),
         Command::Clear(arguments) => files::clear(&arguments),
+        Command::Pack(arguments) => files::pack(&arguments),
         Command::Schema(arguments) => files::schema(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Simulate(SimulateCommand::Swarm(arguments)) => simulate::swarm(&arguments),

@@ -31,6 +31,12 @@ const BENCHES: &[Bench] = &[
         runs: &[&[]],
     },
     Bench {
+        name: "packing",
+        measures: "planes packed onto hosts: published instances, planes of the field, perfect packings; thread CPU time",
+        cargo: &["bench", "--quiet", "--package", "placement-bench", "--bench", "packing"],
+        runs: &[&[]],
+    },
+    Bench {
         name: "journal",
         measures: "rows made durable, beside plain synced writes of the same bytes",
         cargo: &["bench", "--quiet", "--package", "journal", "--bench", "append"],

@@ -10,7 +10,7 @@ use crate::process;
 use crate::tree::{self, Package};
 
 /// The packages that decide.
-const CORES: [&str; 4] = ["proto", "market", "turn", "simulations"];
+const CORES: [&str; 5] = ["proto", "market", "placement", "turn", "simulations"];
 
 /// Package whose tree is known to be impure. That the check finds it so shows in every run that it can fail.
 const CONTROL: &str = "runtime";
@@ -26,6 +26,7 @@ const ALLOWED: &[&str] = &[
     // Our own.
     "proto",
     "market",
+    "placement",
     "turn",
     "simulations",
     // Text and binary formats, and shared slices of memory.

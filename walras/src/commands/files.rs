@@ -1,4 +1,5 @@
-//! Commands that work on a file and need nothing that runs: `walras clear`, `walras schema`.
+//! Commands that work on a file and need nothing that runs: `walras clear`, `walras pack`,
+//! `walras schema`.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use super::table::print_line;
 use crate::cli::{FileArgs, SchemaArgs};
 
-/// Largest book that is read, in bytes.
-const BOOK_BYTES_MAX: u64 = 1 << 30;
+/// Largest file that is read, in bytes.
+const FILE_BYTES_MAX: u64 = 1 << 30;
 
 /// Clears the book in a file and prints the outcome as JSON.
 ///
@@ -21,17 +22,26 @@ pub fn clear(arguments: &FileArgs) -> Result<()> {
     print_line(&market::clear::clear_json(&text)?)
 }
 
+/// Packs the problem in a file and prints the outcome as JSON.
+///
+/// # Errors
+/// One line that names field and value of what is wrong in the problem.
+pub fn pack(arguments: &FileArgs) -> Result<()> {
+    let text = read(&arguments.file)?;
+    print_line(&placement::pack::pack_json(&text)?)
+}
+
 fn read(path: &Path) -> Result<String> {
     let mut text = String::new();
-    let limit = BOOK_BYTES_MAX + 1;
+    let limit = FILE_BYTES_MAX + 1;
     let bytes = if path == Path::new("-") {
         std::io::stdin().take(limit).read_to_string(&mut text).context("standard input")?
     } else {
         let shown = || format!("file {}", path.display());
         File::open(path).with_context(shown)?.take(limit).read_to_string(&mut text).with_context(shown)?
     };
-    if bytes as u64 > BOOK_BYTES_MAX {
-        bail!("file {}: larger than {BOOK_BYTES_MAX} bytes", path.display());
+    if bytes as u64 > FILE_BYTES_MAX {
+        bail!("file {}: larger than {FILE_BYTES_MAX} bytes", path.display());
     }
     Ok(text)
 }

@@ -1,0 +1,7 @@
+//! Placement: which server a lease gets, and which hosts a plane's replicas run on.
+//!
+//! This crate may not see a clock, a socket, a file, a thread or a random number. [`pack`] is the packing of planes
+//! onto hosts as a pure function, as `README.md` beside this crate explains it. Effort is a budget of steps that the
+//! caller gives, never a time.
+
+pub mod pack;
