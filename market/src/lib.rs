@@ -6,6 +6,7 @@
 
 pub mod book;
 pub mod clear;
+pub mod joint;
 mod machine;
 pub mod view;
 
