@@ -139,17 +139,6 @@ fn bad_input_gets_a_line_that_names_field_and_value() {
     assert!(refused(&given).contains("bids[0].running"), "{}", refused(&given));
 }
 
-#[test]
-fn what_comes_later_is_refused_by_name() {
-    let mut given = book(1, &[bid("a", 3, "0.010")]);
-    given["bids"][0]["min_quantity"] = json!(2);
-    assert!(refused(&given).contains("bids[0].min_quantity: not cleared yet"), "{}", refused(&given));
-    let mut given = book(1, &[bid("a", 3, "0.010")]);
-    given["markets"].as_array_mut().unwrap().push(json!({"market": "iad/x", "supply": 1, "reserve": "0"}));
-    given["bids"][0]["options"].as_array_mut().unwrap().push(json!({"market": "iad/x", "limit": "0.010"}));
-    assert!(refused(&given).contains("bids[0].options: not cleared yet"), "{}", refused(&given));
-}
-
 /// A bid of a random book: limit, what a running unit is worth beyond it, units, of these running.
 fn random_bid() -> impl Strategy<Value = (u64, u64, u32, u32)> {
     (996_u64..1_006, prop_oneof![Just(0_u64), 1_u64..6], 1_u32..5, 0_u32..8)

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use market::joint::{Joint, Lot, LotOption, LotTerms};
 use oracle::{Assignment, Offer, Place, Worth};
 use proptest::prelude::*;
+use proto::market::PriceRule;
 
 /// A random option: market, limit, how much more a running unit is worth.
 type RandomOption = (u32, u64, u64);
@@ -137,7 +138,7 @@ impl Pair {
     }
 
     /// The same content, brought in at once in another order.
-    fn from_scratch(&self, backwards: bool) -> Pair {
+    fn loaded_anew(&self, backwards: bool) -> Pair {
         let places: Vec<_> = self.places.iter().map(|place| (place.supply, place.reserve)).collect();
         let mut pair = Pair::new(&places);
         let mut offers: Vec<Offer> = self.offers.values().map(|(_, offer)| offer.clone()).collect();
@@ -151,7 +152,7 @@ impl Pair {
         pair
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         self.joint.check().unwrap();
         let offers: Vec<Offer> = self.offers.values().map(|(_, offer)| offer.clone()).collect();
         let best = Assignment::best(&self.places, &offers);
@@ -171,22 +172,55 @@ impl Pair {
         assert_eq!(worth, best.total(), "as good as the best");
         assert_eq!(worth.0[0], self.joint.surplus());
         for backwards in [false, true] {
-            let scratch = self.from_scratch(backwards);
+            let scratch = self.loaded_anew(backwards);
             assert_eq!(scratch.won(), self.won(), "incremental is from scratch to the last tie");
             assert_eq!(scratch.joint.prices(), self.joint.prices());
         }
-        self.check_prices(&best);
+        Self::check_prices(&mut self.joint, &self.places, &best);
     }
 
-    fn check_prices(&self, best: &Assignment<'_>) {
-        let prices = self.joint.prices();
-        let (low, high) = best.prices(&vec![i128::MAX / 2; self.places.len()]);
+    fn check_prices(joint: &mut Joint, places: &[Place], best: &Assignment<'_>) {
+        let prices = joint.prices();
+        for (rule, paid) in [
+            (PriceRule::LowestAccepted, &prices.lowest_accepted),
+            (PriceRule::HighestRejected, &prices.smallest),
+        ] {
+            let published = joint.published(rule);
+            assert_eq!((&published.paid, &published.largest), (paid, &prices.largest));
+        }
+        let (low, high) = best.prices(&vec![i128::MAX / 2; places.len()]);
         let accepted = best.accepted();
-        for (market, place) in self.places.iter().enumerate() {
+        for (market, place) in places.iter().enumerate() {
             let price = |price: i128| (place.supply > 0).then_some(price as u64);
             assert_eq!(prices.smallest[market], price(low[market]), "smallest, market {market}");
             assert_eq!(prices.largest[market], price(high[market]), "largest, market {market}");
             assert_eq!(prices.lowest_accepted[market], price(accepted[market]), "accepted, market {market}");
+        }
+    }
+}
+
+impl Pair {
+    /// A quote is the least limit that wins, and leaves everything as it was.
+    fn check_quote(&mut self, markets: &[u32], units: u32) {
+        let before = self.won();
+        let quote = self.joint.quote(markets, units).unwrap();
+        self.joint.check().unwrap();
+        assert_eq!(self.won(), before, "a quote moves nobody");
+        let mut wins = |limit: u64| {
+            let option = |&market: &u32| LotOption { market, worth: limit, plain_limit: None, kept: 0 };
+            let options: Vec<LotOption> = markets.iter().map(option).collect();
+            let terms = LotTerms { age: 1 << 40, number: 1 << 40, units, options: &options };
+            let lot = self.joint.insert(&terms).unwrap();
+            let won: u32 = self.joint.won_of(lot).map(|(_, units)| units).sum();
+            self.joint.remove(lot).unwrap();
+            won == units
+        };
+        match quote {
+            Some(limit) => {
+                assert!(wins(limit), "{units} units win at the quoted {limit}");
+                assert!(limit == 0 || !wins(limit - 1), "{units} units win below the quoted {limit}");
+            }
+            None => assert!(!wins(1_000_000), "there are not {units} servers"),
         }
     }
 }
@@ -213,10 +247,7 @@ fn event(markets: u32) -> impl Strategy<Value = Event> {
 fn story() -> impl Strategy<Value = (Vec<(u32, u64)>, Vec<Event>)> {
     (1_u32..=12).prop_flat_map(|markets| {
         let place = (0_u32..6, prop_oneof![Just(1_000_u64), 998_u64..1_003]);
-        (
-            prop::collection::vec(place, markets as usize),
-            prop::collection::vec(event(markets), 1..24),
-        )
+        (prop::collection::vec(place, markets as usize), prop::collection::vec(event(markets), 1..24))
     })
 }
 
@@ -229,6 +260,19 @@ proptest! {
         for event in &events {
             pair.play(event);
             pair.check();
+        }
+    }
+
+    #[test]
+    fn quotes((places, events) in story(), markets in prop::collection::btree_set(0_u32..12, 1..4), units in 1_u32..6) {
+        let mut pair = Pair::new(&places);
+        for event in &events {
+            pair.play(event);
+        }
+        let count = places.len() as u32;
+        let markets: Vec<u32> = markets.into_iter().filter(|&market| market < count).collect();
+        if !markets.is_empty() {
+            pair.check_quote(&markets, units);
         }
     }
 

@@ -25,6 +25,12 @@ const BENCHES: &[Bench] = &[
         runs: &[&[]],
     },
     Bench {
+        name: "joint",
+        measures: "several markets cleared jointly, with their prices, after every event",
+        cargo: &["bench", "--quiet", "--package", "market-bench", "--bench", "joint"],
+        runs: &[&[]],
+    },
+    Bench {
         name: "step",
         measures: "a command decided by the market, beside its book alone, in thread CPU time",
         cargo: &["bench", "--quiet", "--package", "market-bench", "--bench", "step"],

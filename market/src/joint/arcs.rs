@@ -69,6 +69,10 @@ pub(super) struct Arc {
     /// Where this arc stands among those that leave `from`, and among those that enter `to`.
     out_at: u32,
     into_at: u32,
+    /// The best entry, as (lot, version), and its weight, so that it is reckoned once.
+    top: (u32, u32),
+    top_weight: Weight,
+    is_dirty: bool,
     pub(super) mover: Mover,
     pub(super) weight: Weight,
 }
@@ -90,6 +94,8 @@ pub(super) struct Arcs {
     /// By vertex.
     pub(super) out: Vec<Vec<Edge>>,
     pub(super) into: Vec<Vec<Edge>>,
+    /// Arcs whose surplus changed since prices were reckoned.
+    pub(super) dirty: Vec<u32>,
     /// By vertex: (other end, arc), ascending.
     index: Vec<Vec<(u32, u32)>>,
 }
@@ -135,6 +141,9 @@ impl Arcs {
             to,
             out_at: out.len() as u32,
             into_at: into.len() as u32,
+            top: (0, 0),
+            top_weight: Weight::NOTHING,
+            is_dirty: false,
             mover: Mover::Nobody,
             weight: Weight::NOTHING,
         });
@@ -159,22 +168,33 @@ impl Arcs {
         }
     }
 
+    /// Begins a new list of arcs whose surplus changed.
+    pub(super) fn forget_dirty(&mut self) {
+        for arc in self.dirty.drain(..) {
+            self.arcs[arc as usize].is_dirty = false;
+        }
+    }
+
     /// Finds out who moves first along an arc.
     pub(super) fn settle(&mut self, number: u32, lots: &Lots, places: &[Place]) {
         let arc = &mut self.arcs[number as usize];
-        let (mut mover, mut weight) = (Mover::Nobody, Weight::NOTHING);
+        let mut mover = Mover::Nobody;
         while let Some(entry) = arc.heap.peek() {
-            if lots.is_alive(entry, arc.from) {
-                if let (Some(from), Some(to)) =
-                    (lots.find(entry.lot, arc.from), lots.find(entry.lot, arc.to))
-                {
-                    (mover, weight) = (Mover::Unit(entry.lot), lots.weight_of_move(entry.lot, from, to));
-                }
-                break;
+            let Some(from) = lots.find_alive(entry, arc.from) else {
+                arc.heap.pop();
+                arc.dead = arc.dead.saturating_sub(1);
+                continue;
+            };
+            mover = Mover::Unit(entry.lot);
+            if arc.top != (entry.lot, entry.version)
+                && let Some(to) = lots.find(entry.lot, arc.to)
+            {
+                arc.top = (entry.lot, entry.version);
+                arc.top_weight = lots.weight_of_move(entry.lot, from, to);
             }
-            arc.heap.pop();
-            arc.dead = arc.dead.saturating_sub(1);
+            break;
         }
+        let mut weight = if mover == Mover::Nobody { Weight::NOTHING } else { arc.top_weight };
         let free = if arc.from == OUTSIDE {
             Some(Weight::of_free(places[arc.to as usize].reserve))
         } else if arc.to == OUTSIDE && places[arc.from as usize].free > 0 {
@@ -185,8 +205,15 @@ impl Arcs {
         if let Some(free) = free.filter(|&free| mover == Mover::Nobody || free > weight) {
             (mover, weight) = (Mover::Free, free);
         }
-        arc.mover = mover;
-        arc.weight = weight;
+        let is_same = arc.weight.surplus == weight.surplus;
+        (arc.mover, arc.weight) = (mover, weight);
+        if is_same {
+            return;
+        }
+        if !arc.is_dirty {
+            arc.is_dirty = true;
+            self.dirty.push(number);
+        }
         self.out[arc.from as usize][arc.out_at as usize].surplus = weight.surplus;
         self.into[arc.to as usize][arc.into_at as usize].surplus = weight.surplus;
     }

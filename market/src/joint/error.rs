@@ -44,7 +44,9 @@ pub enum JointError {
         units: u32,
     },
     /// An age or a number past its bound.
-    #[error("an age is at most {AGE_MAX} and a lot's number at most {NUMBER_MAX}; these are {age} and {number}")]
+    #[error(
+        "an age is at most {AGE_MAX} and a lot's number at most {NUMBER_MAX}; these are {age} and {number}"
+    )]
     Age {
         /// The age.
         age: u64,

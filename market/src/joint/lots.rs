@@ -211,16 +211,27 @@ impl Lots {
             (_, 0) => i64::from(from) - 1,
             _ => -step,
         };
-        Entry::new(target.worth - cell.worth, kept, age, index, step * record.number as i64, lot, cell.version)
+        Entry::new(
+            target.worth - cell.worth,
+            kept,
+            age,
+            index,
+            step * record.number as i64,
+            lot,
+            cell.version,
+        )
+    }
+
+    /// The cell whose move an entry tells, if that is still so.
+    #[inline]
+    pub(super) fn find_alive(&self, entry: &Entry, from: u32) -> Option<u32> {
+        let at = self.find(entry.lot(), from)?;
+        (self.cell(entry.lot(), at).version == entry.version()).then_some(at)
     }
 
     /// Whether an entry tells what its lot can do now.
     #[inline]
     pub(super) fn is_alive(&self, entry: &Entry, from: u32) -> bool {
-        let record = self.record(entry.lot());
-        record.width > 0
-            && self
-                .find(entry.lot(), from)
-                .is_some_and(|at| self.cell(entry.lot(), at).version == entry.version())
+        self.find_alive(entry, from).is_some()
     }
 }

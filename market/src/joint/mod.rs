@@ -8,23 +8,28 @@
 //! queue together. Markets are numbered from 0. Money is micro-dollars per hour.
 
 mod arcs;
+mod ceiling;
 mod check;
 mod error;
+mod gangs;
 mod lots;
 mod moves;
 mod operate;
 mod price;
+mod quote;
 mod round;
 mod search;
 mod weight;
 
 pub use check::Broken;
 pub use error::JointError;
-pub use price::Prices;
+pub use gangs::{Fate, GANG_PASSES_MAX, Gang, OwnedTerms, settle};
+pub use price::{Prices, Published};
 
 use std::collections::BTreeMap;
 
 use arcs::Arcs;
+use ceiling::Ceiling;
 use lots::Lots;
 use search::Search;
 use weight::Weight;
@@ -108,6 +113,7 @@ pub struct Joint {
     arcs: Arcs,
     lots: Lots,
     search: Search,
+    ceiling: Ceiling,
     /// Lots whose units moved since the last clearing.
     touched: Vec<u32>,
     /// Plain limits of units that win at a higher worth: (vertex, limit) to how many cells of lots.
@@ -186,8 +192,11 @@ impl Joint {
 
     /// Σ(worth − reserve) over the units that win, in micro-dollars per hour.
     pub fn surplus(&self) -> i128 {
-        let reserved: i128 =
-            self.places.iter().map(|place| i128::from(place.reserve) * i128::from(place.supply - place.free)).sum();
+        let reserved: i128 = self
+            .places
+            .iter()
+            .map(|place| i128::from(place.reserve) * i128::from(place.supply - place.free))
+            .sum();
         self.worth - reserved
     }
 

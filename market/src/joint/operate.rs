@@ -112,7 +112,9 @@ impl Joint {
             if !gains {
                 break;
             }
-            let Some(found) = self.search.forward(&self.arcs, &mut self.places, Weight::default()) else { break };
+            let Some(found) = self.search.forward(&self.arcs, &mut self.places, Weight::default()) else {
+                break;
+            };
             let Some(at) = self.lots.find(lot, found.first) else { break };
             let mut room = left.min(self.lots.room_for_entering(lot, at)).min(self.room_on_path());
             if found.last != OUTSIDE {
@@ -132,7 +134,7 @@ impl Joint {
     }
 
     /// Takes all units of a lot off their places, and returns the servers they had, which are nobody's now.
-    fn unseat(&mut self, lot: u32) -> Vec<(u32, u32)> {
+    pub(super) fn unseat(&mut self, lot: u32) -> Vec<(u32, u32)> {
         let mut opened = Vec::new();
         for at in 0..self.lots.record(lot).width {
             let cell = self.lots.cell(lot, at);
@@ -145,7 +147,7 @@ impl Joint {
     }
 
     /// Frees servers, and lets others win them.
-    fn open(&mut self, opened: &[(u32, u32)]) {
+    pub(super) fn open(&mut self, opened: &[(u32, u32)]) {
         for &(vertex, servers) in opened.iter().filter(|&&(_, servers)| servers > 0) {
             self.places[vertex as usize].free += servers;
             self.settle_outside(vertex);

@@ -7,7 +7,9 @@
 
 use std::collections::BinaryHeap;
 
-use super::{Joint, OUTSIDE};
+use proto::market::PriceRule;
+
+use super::{Joint, OUTSIDE, Place};
 
 /// Prices by market, in micro-dollars per hour; none without supply.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,20 +23,45 @@ pub struct Prices {
     pub lowest_accepted: Vec<Option<u64>>,
 }
 
+/// Prices by market under one price rule, in micro-dollars per hour; none without supply.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Published {
+    /// What every winner pays.
+    pub paid: Vec<Option<u64>>,
+    /// The largest equilibrium.
+    pub largest: Vec<Option<u64>>,
+}
+
+fn by_market(places: &[Place], prices: &[i64]) -> Vec<Option<u64>> {
+    let price = |(place, &price): (&Place, &i64)| (place.supply > 0).then_some(price as u64);
+    places.iter().zip(prices).skip(1).map(price).collect()
+}
+
 impl Joint {
-    /// The prices now. Looks at every arc.
+    /// What winners pay under a price rule, and the largest equilibrium, above which a newcomer is sure to win.
+    /// The latter is kept up from one call to the next; the others, where the rule or a running limit asks for them,
+    /// look at every arc.
+    pub fn published(&mut self, rule: PriceRule) -> Published {
+        let largest = by_market(&self.places, self.ceiling.update(&mut self.arcs, &self.places));
+        let paid = match rule {
+            PriceRule::HighestRejected => by_market(&self.places, &self.smallest()),
+            PriceRule::LowestAccepted if self.plain_limits.is_empty() => largest.clone(),
+            PriceRule::LowestAccepted => {
+                by_market(&self.places, &self.largest(&self.plain_ceilings(&self.smallest())))
+            }
+        };
+        Published { paid, largest }
+    }
+
+    /// All there is to say about prices now. Looks at every arc several times.
     pub fn prices(&self) -> Prices {
         let smallest = self.smallest();
         let largest = self.largest(&[]);
         let lowest_accepted = self.largest(&self.plain_ceilings(&smallest));
-        let by_market = |prices: &[i64]| {
-            let price = |(place, &price): (&super::Place, &i64)| (place.supply > 0).then_some(price as u64);
-            self.places.iter().zip(prices).skip(1).map(price).collect()
-        };
         Prices {
-            smallest: by_market(&smallest),
-            largest: by_market(&largest),
-            lowest_accepted: by_market(&lowest_accepted),
+            smallest: by_market(&self.places, &smallest),
+            largest: by_market(&self.places, &largest),
+            lowest_accepted: by_market(&self.places, &lowest_accepted),
         }
     }
 
@@ -82,7 +109,7 @@ impl Joint {
                 }
             }
         }
-        let price = |(place, excess): (&super::Place, i64)| place.potential.surplus.saturating_sub(excess);
+        let price = |(place, excess): (&Place, i64)| place.potential.surplus.saturating_sub(excess);
         self.places.iter().zip(excess).map(price).collect()
     }
 

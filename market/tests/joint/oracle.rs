@@ -2,6 +2,9 @@
 //! as some ring of moves gains, carry it out. An assignment without such a ring is the best there is. Prices are
 //! read from their definition by letting them rise, or fall, until nobody prefers anything else.
 
+// Each of the tests that share this file uses a part of it.
+#![allow(dead_code)]
+
 use std::ops::{Add, Sub};
 
 /// Surplus, incumbents kept, units sold, −Σ arrival, −Σ index, Σ number × (index + 1).
