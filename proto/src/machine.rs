@@ -92,7 +92,31 @@ impl CommandKey {
 
 impl Serialize for CommandKey {
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.collect_str(&format_args!("{:032x}", self.0))
+        Hex::<32>::of(self.0).serialize(out)
+    }
+}
+
+/// A number in so many hexadecimal digits, lower case: every command has two such texts in its row, and formatting
+/// them in the general way would take as long as the rest of its events.
+#[derive(Clone, Copy, Debug)]
+pub struct Hex<const DIGITS: usize>([u8; DIGITS]);
+
+impl<const DIGITS: usize> Hex<DIGITS> {
+    /// The lowest digits of `number`.
+    pub fn of(mut number: u128) -> Self {
+        let mut digits = [0; DIGITS];
+        for digit in digits.iter_mut().rev() {
+            *digit = b"0123456789abcdef"[(number & 15) as usize];
+            number >>= 4;
+        }
+        Self(digits)
+    }
+}
+
+impl<const DIGITS: usize> Serialize for Hex<DIGITS> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        // Digits are ASCII.
+        out.serialize_str(std::str::from_utf8(&self.0).unwrap_or_default())
     }
 }
 
@@ -143,6 +167,9 @@ pub struct Received<C> {
     pub command: C,
 }
 
+/// Room for most commands as JSON, so that writing one does not move it again and again.
+const COMMAND_BYTES_USUAL: usize = 512;
+
 impl<C: Command> Received<C> {
     /// Works out key and digest.
     pub fn new(sender: Sender, mut command: C) -> Self {
@@ -155,8 +182,10 @@ impl<C: Command> Received<C> {
         hasher.update(sender.role.token().as_bytes());
         hasher.update(sender.principal.as_str().as_bytes());
         hasher.update([0]);
+        let mut json = Vec::with_capacity(COMMAND_BYTES_USUAL);
         // Commands are plain data; writing one to memory cannot fail.
-        hasher.update(serde_json::to_vec(&command).unwrap_or_default());
+        let _ = serde_json::to_writer(&mut json, &command);
+        hasher.update(&json);
         let mut first = [0; 8];
         first.copy_from_slice(&hasher.finalize()[..8]);
         Self { sender, key, digest: u64::from_be_bytes(first), command }

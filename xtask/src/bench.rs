@@ -55,6 +55,30 @@ const BENCHES: &[Bench] = &[
         // Payload bytes and publishes in flight: a command alone, commands together, envelopes small and large.
         runs: &[&["300", "1"], &["300", "64"], &["20480", "8"], &["409600", "4", "500"]],
     },
+    Bench {
+        name: "turn",
+        measures: "what a turn costs a command beside the machine's own step, in thread CPU time",
+        cargo: &["bench", "--quiet", "--package", "turn", "--bench", "turn"],
+        runs: &[&[]],
+    },
+    Bench {
+        name: "latency",
+        measures: "the market as a durable service: bid to answer and award, beside an empty service",
+        cargo: &["run", "--quiet", "--release", "--package", "market-service", "--example", "service", "--"],
+        runs: &[&["latency"]],
+    },
+    Bench {
+        name: "service",
+        measures: "the market as a durable service at full speed, beside broker and journal alone",
+        cargo: &["run", "--quiet", "--release", "--package", "market-service", "--example", "service", "--"],
+        runs: &[&["throughput"]],
+    },
+    Bench {
+        name: "restart",
+        measures: "the market killed with a million commands journaled, and started again",
+        cargo: &["run", "--quiet", "--release", "--package", "market-service", "--example", "service", "--"],
+        runs: &[&["restart"]],
+    },
 ];
 
 /// Runs the named benches, or all.

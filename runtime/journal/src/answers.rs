@@ -1,6 +1,12 @@
 //! The index of old answers: where the answer to a command id stands, for ids too old to be kept in memory.
 //!
 //! It is derived from the rows and built off the hot path, so it may lag; `answers_through` says how far it is.
+//!
+//! Keys are hashes, so a plain index over them would be written all over: with millions of ids nearly every new one
+//! dirties a page of its own. Instead each call adds a *run*: its answers in the order of their keys, beside each
+//! other, behind all runs before. That writes what it holds, and once. A look-up asks every run, and there are few:
+//! callers add many thousands at a time. (The first step of a log-structured merge tree: O'Neil and others, 1996;
+//! runs are not merged.)
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,41 +35,66 @@ pub struct Answer {
     pub digest: u64,
 }
 
+/// A key in the index, and the run that it stands in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IndexedKey {
+    /// The run.
+    pub run: u64,
+    /// The key.
+    pub key: AnswerKey,
+}
+
 /// The answers found, by key.
 pub type Found = BTreeMap<AnswerKey, Answer>;
 
 /// Answers in one statement. One statement text serves any number: the last one is repeated to fill it.
 const ANSWERS_PER_STATEMENT: usize = 64;
 
-/// Answers in one transaction, which bounds how long an append waits behind one.
-const ANSWERS_PER_TRANSACTION: usize = 1_024;
+/// As many look-ups are also one statement: mostly few are asked for, and each costs a look into every run.
+const FEW_ANSWERS: usize = 8;
 
-/// An id that is there keeps its first place, whatever comes later: the first answer stands.
+/// Answers in one transaction, which bounds how long an append waits behind one.
+const ANSWERS_PER_TRANSACTION: usize = 4_096;
+
+/// An id that is in the run keeps its first place, whatever comes later: the first answer stands.
 static INSERT: LazyLock<String> = LazyLock::new(|| {
-    let mut sql = "INSERT INTO answers (stream, id_hash, seq, entry, digest) VALUES ".to_owned();
+    let mut sql = "INSERT INTO indexed_answers (stream, run, id_hash, seq, entry, digest) VALUES ".to_owned();
     for place in 0..ANSWERS_PER_STATEMENT {
         let comma = if place == 0 { "" } else { ", " };
-        let first = 2 + place * 4;
+        let first = 3 + place * 4;
         // Writing to a string cannot fail.
-        let _ = write!(sql, "{comma}($1, ${first}, ${}, ${}, ${})", first + 1, first + 2, first + 3);
+        let _ = write!(sql, "{comma}($1, $2, ${first}, ${}, ${}, ${})", first + 1, first + 2, first + 3);
     }
-    sql.push_str(" ON CONFLICT (stream, id_hash) DO NOTHING");
+    sql.push_str(" ON CONFLICT (stream, run, id_hash) DO NOTHING");
     sql
 });
 
-static FIND: LazyLock<String> = LazyLock::new(|| {
-    let places: Vec<String> = (0..ANSWERS_PER_STATEMENT).map(|place| format!("${}", 2 + place)).collect();
-    format!(
-        "SELECT id_hash, seq, entry, digest FROM answers WHERE stream = $1 AND id_hash IN ({})",
-        places.join(", ")
-    )
-});
+/// Run by run, each a look into the primary key: SQLite takes the tables of a cross join in their order.
+const FIND_IN_RUNS: &str = "
+SELECT a.id_hash, a.seq, a.entry, a.digest FROM answer_runs AS r CROSS JOIN indexed_answers AS a
+WHERE r.stream = $1 AND a.stream = r.stream AND a.run = r.run AND a.id_hash";
 
-const FIND_ONE: &str = "SELECT id_hash, seq, entry, digest FROM answers WHERE stream = $1 AND id_hash = $2";
+static FIND: LazyLock<String> = LazyLock::new(|| find_some(ANSWERS_PER_STATEMENT));
+static FIND_FEW: LazyLock<String> = LazyLock::new(|| find_some(FEW_ANSWERS));
 
-const COUNT: &str = "SELECT COUNT(*) FROM answers WHERE stream = $1";
+fn find_some(keys: usize) -> String {
+    let places: Vec<String> = (0..keys).map(|place| format!("${}", 2 + place)).collect();
+    format!("{FIND_IN_RUNS} IN ({})", places.join(", "))
+}
 
-const KEYS: &str = "SELECT id_hash FROM answers WHERE stream = $1 AND id_hash > $2 ORDER BY id_hash LIMIT $3";
+static FIND_ONE: LazyLock<String> = LazyLock::new(|| format!("{FIND_IN_RUNS} = $2"));
+
+const COUNT: &str = "SELECT COUNT(DISTINCT id_hash) FROM indexed_answers WHERE stream = $1";
+
+const KEYS: &str = "
+SELECT run, id_hash FROM indexed_answers WHERE stream = $1 AND (run, id_hash) > ($2, $3)
+ORDER BY run, id_hash LIMIT $4";
+
+/// The run after the last. Two indexers at once may take the same, which is as good as one each.
+const NEXT_RUN: &str = "SELECT 1 + COALESCE(MAX(run), 0) FROM answer_runs WHERE stream = $1";
+
+const ADD_RUN: &str = "
+INSERT INTO answer_runs (stream, run) VALUES ($1, $2) ON CONFLICT (stream, run) DO NOTHING";
 
 const THROUGH: &str = "SELECT seq FROM answers_through WHERE stream = $1";
 
@@ -73,8 +104,9 @@ INSERT INTO answers_through (stream, seq) VALUES ($1, $2)
 ON CONFLICT (stream) DO UPDATE SET seq = excluded.seq WHERE answers_through.seq < excluded.seq";
 
 impl Journal {
-    /// Adds `answers` of `stream` to the index, and notes that all rows up to `through_seq` are in it. Adding one
-    /// again changes nothing, so whoever was interrupted starts over from [`Journal::answers_through`].
+    /// Adds `answers` of `stream` to the index as a run, and notes that all rows up to `through_seq` are in it.
+    /// Adding one again changes nothing that a look-up gives, so whoever was interrupted starts over from
+    /// [`Journal::answers_through`]. Every look-up asks every run: add many at a time.
     ///
     /// # Errors
     /// A database error: some of the answers may be in the index, `through_seq` is not noted.
@@ -94,12 +126,14 @@ impl Journal {
         // neighbours share pages. The sort is stable, so of two answers under one key the first is kept.
         let mut sorted = answers.to_vec();
         sorted.sort_by_key(|answer| answer.key);
+        let run = self.read_number(OPERATION, stream, NEXT_RUN).await?.unwrap_or(1);
         for chunk in sorted.chunks(ANSWERS_PER_TRANSACTION) {
             let mut lent = self.writer(OPERATION, stream).await?;
             let work = async {
                 let mut work = lent.connection().begin_with(begin(self.kind())).await?;
+                sqlx::query(ADD_RUN).bind(stream).bind(run).execute(&mut *work).await?;
                 for statement in chunk.chunks(ANSWERS_PER_STATEMENT) {
-                    insert(&mut work, stream, statement).await?;
+                    insert(&mut work, stream, run, statement).await?;
                 }
                 work.commit().await
             };
@@ -119,15 +153,19 @@ impl Journal {
         check_stream(stream)?;
         let mut found = Found::new();
         if let [key] = keys {
-            let query = || sqlx::query(FIND_ONE).bind(stream).bind(key.as_slice());
+            let query = || sqlx::query(AssertSqlSafe(FIND_ONE.as_str())).bind(stream).bind(key.as_slice());
             let rows = self.read(OPERATION, stream, query).await?;
             collect(&rows, &mut found).map_err(|source| self.failed(OPERATION, stream, source))?;
             return Ok(found);
         }
         for chunk in keys.chunks(ANSWERS_PER_STATEMENT) {
+            let (sql, places) = match chunk.len() {
+                ..=FEW_ANSWERS => (&FIND_FEW, FEW_ANSWERS),
+                _ => (&FIND, ANSWERS_PER_STATEMENT),
+            };
             let query = || {
-                let query = sqlx::query(AssertSqlSafe(FIND.as_str())).bind(stream);
-                filled(chunk).fold(query, |query, key| query.bind(key.as_slice()))
+                let query = sqlx::query(AssertSqlSafe(sql.as_str())).bind(stream);
+                filled(chunk, places).fold(query, |query, key| query.bind(key.as_slice()))
             };
             let rows = self.read(OPERATION, stream, query).await?;
             collect(&rows, &mut found).map_err(|source| self.failed(OPERATION, stream, source))?;
@@ -153,28 +191,30 @@ impl Journal {
         Ok(through.unwrap_or(0) as u64)
     }
 
-    /// Keys in the index of `stream` after `after` (from the first: `None`), in order, at most `max_keys`.
-    /// Called again with the last key until nothing comes, it gives all of them, to rebuild a filter.
+    /// Keys in the index of `stream` behind `after` (from the first: `None`), run by run, at most `max_keys`.
+    /// Called again with the last one until nothing comes, it gives all of them, to rebuild a filter.
     ///
     /// # Errors
     /// A database error.
     pub async fn answer_keys(
         &self,
         stream: &str,
-        after: Option<&AnswerKey>,
+        after: Option<&IndexedKey>,
         max_keys: usize,
-    ) -> Result<Vec<AnswerKey>, JournalError> {
+    ) -> Result<Vec<IndexedKey>, JournalError> {
         const OPERATION: &str = "list answers";
         check_stream(stream)?;
         if max_keys == 0 {
             return Err(bound(stream, "max_keys", "0", "at least 1".to_owned()));
         }
         let limit = i64::try_from(max_keys).unwrap_or(i64::MAX);
-        // Nothing sorts before the empty blob.
-        let after = after.map_or(&[][..], AnswerKey::as_slice);
-        let query = || sqlx::query(KEYS).bind(stream).bind(after).bind(limit);
+        // No run has the number 0.
+        let (run, key) = after.map_or((0, &[][..]), |after| (after.run as i64, after.key.as_slice()));
+        let query = || sqlx::query(KEYS).bind(stream).bind(run).bind(key).bind(limit);
         let rows = self.read(OPERATION, stream, query).await?;
-        let keys = rows.iter().map(|row| fixed(row, 0)).collect::<Result<Vec<_>, sqlx::Error>>();
+        let key =
+            |row: &AnyRow| Ok(IndexedKey { run: row.try_get::<i64, _>(0)? as u64, key: fixed(row, 1)? });
+        let keys = rows.iter().map(key).collect::<Result<Vec<_>, sqlx::Error>>();
         keys.map_err(|source| self.failed(OPERATION, stream, source))
     }
 
@@ -195,10 +235,11 @@ impl Journal {
 async fn insert(
     connection: &mut sqlx::AnyConnection,
     stream: &str,
+    run: i64,
     answers: &[Answer],
 ) -> Result<(), sqlx::Error> {
-    let mut query = sqlx::query(AssertSqlSafe(INSERT.as_str())).bind(stream);
-    for answer in filled(answers) {
+    let mut query = sqlx::query(AssertSqlSafe(INSERT.as_str())).bind(stream).bind(run);
+    for answer in filled(answers, ANSWERS_PER_STATEMENT) {
         query = query
             .bind(answer.key.as_slice())
             .bind(answer.seq as i64)
@@ -211,8 +252,8 @@ async fn insert(
 }
 
 /// `chunk`, with its last element repeated until a statement is full.
-fn filled<T>(chunk: &[T]) -> impl Iterator<Item = &T> {
-    chunk.iter().chain(chunk.last().into_iter().cycle()).take(ANSWERS_PER_STATEMENT)
+fn filled<T>(chunk: &[T], places: usize) -> impl Iterator<Item = &T> {
+    chunk.iter().chain(chunk.last().into_iter().cycle()).take(places)
 }
 
 fn collect(rows: &[AnyRow], found: &mut Found) -> Result<(), sqlx::Error> {
@@ -224,7 +265,11 @@ fn collect(rows: &[AnyRow], found: &mut Found) -> Result<(), sqlx::Error> {
             index: row.try_get::<i64, _>(2)? as u32,
             digest: row.try_get::<i64, _>(3)? as u64,
         };
-        found.insert(key, answer);
+        // Whichever run it stands in: the first answer stands.
+        let first = found.entry(key).or_insert(answer);
+        if (answer.seq, answer.index) < (first.seq, first.index) {
+            *first = answer;
+        }
     }
     Ok(())
 }

@@ -34,7 +34,7 @@ mod snapshot;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use answers::{Answer, AnswerKey, Found};
+pub use answers::{Answer, AnswerKey, Found, IndexedKey};
 pub use archive::{ArchiveTail, Archived, ArchivedRows, archived_rows, verify_archive};
 pub use claim::{Claim, Owner};
 pub use database::{Journal, Settings};

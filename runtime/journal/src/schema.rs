@@ -8,7 +8,8 @@ use crate::error::JournalError;
 use crate::rows::begin;
 
 /// Versions of the tables, oldest first. Never edit one that was released: append another.
-const VERSIONS: &[&str] = &["
+const VERSIONS: &[&str] = &[
+    "
 CREATE TABLE journal (
   stream TEXT NOT NULL,
   seq BIGINT NOT NULL,
@@ -66,7 +67,28 @@ CREATE TABLE archives (
   sha256 BYTEA NOT NULL,
   PRIMARY KEY (stream, first_seq)
 );
-"];
+",
+    "
+CREATE TABLE answer_runs (
+  stream TEXT NOT NULL,
+  run BIGINT NOT NULL,
+  PRIMARY KEY (stream, run)
+);
+CREATE TABLE indexed_answers (
+  stream TEXT NOT NULL,
+  run BIGINT NOT NULL,
+  id_hash BYTEA NOT NULL,
+  seq BIGINT NOT NULL,
+  entry BIGINT NOT NULL,
+  digest BIGINT NOT NULL,
+  PRIMARY KEY (stream, run, id_hash)
+);
+INSERT INTO indexed_answers (stream, run, id_hash, seq, entry, digest)
+SELECT stream, 1, id_hash, seq, entry, digest FROM answers;
+INSERT INTO answer_runs (stream, run) SELECT DISTINCT stream, 1 FROM answers;
+DROP TABLE answers;
+",
+];
 
 /// How PostgreSQL stores what never compresses well or is read whole: its own compression would cost more
 /// time than the append.

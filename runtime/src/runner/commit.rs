@@ -116,13 +116,14 @@ async fn append<M: Runnable>(
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
     let (sequence, last) = (first.seq, last.seq);
     let begun = Instant::now();
-    match context.journal.append(&context.journal_stream, &context.owner, &rows).await {
+    match context.journal.append_given(&context.journal_stream, &context.owner, rows).await {
         Ok(Appended::Committed) => {
             context.shown.commit.observe(begun.elapsed().as_secs_f64());
             context.shown.applied.set(last as i64);
-            context.shown.turns.inc_by(rows.len() as u64);
-            for row in &rows {
-                progress.committed(row.seq);
+            // Rows of one commit follow each other.
+            context.shown.turns.inc_by(last + 1 - sequence);
+            for sequence in sequence..=last {
+                progress.committed(sequence);
             }
             Ok(())
         }

@@ -12,7 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::commit::Committed;
-use super::load::{LoadError, Pages, Replica, answers_to_index, load, snapshot_version};
+use super::load::{
+    INDEX_ANSWERS, LoadError, Newest, Pages, Replica, answers_to_index, load, snapshot_version,
+};
 use super::view::{QUERY_WAIT_MAX, View};
 use super::{Context, Ended, Runnable};
 use crate::bus::{Query, Serving};
@@ -20,11 +22,12 @@ use crate::bus::{Query, Serving};
 /// Committed rows that wait for the follower; what comes on top it reads from the journal.
 pub const FOLLOWER_QUEUE_ROWS: usize = 256;
 /// A snapshot is due after so many commands, even if `snapshot_every_rows` are not there yet: the next start
-/// folds about so many. But each snapshot holds the whole state: none is made before as many bytes of rows are
-/// there as the last one had, so that snapshots never write more than the journal does.
-pub const SNAPSHOT_EVERY_COMMANDS: u64 = 1 << 18;
-/// Old answers written to the index at a time.
-const INDEX_ANSWERS: usize = 8_192;
+/// folds about so many. But each snapshot holds the whole state: none is made before [`ROWS_PER_SNAPSHOT_BYTES`]
+/// are there.
+pub const SNAPSHOT_EVERY_COMMANDS: u64 = 1 << 19;
+/// Bytes of rows for each byte of the last snapshot before the next one is made. Under load with a large state, one
+/// byte each let snapshots take a third of the service's processor time.
+const ROWS_PER_SNAPSHOT_BYTES: usize = 4;
 
 /// A replica that questions are answered from while rows are folded into it.
 struct Shared<M: Runnable, V: View<M>> {
@@ -54,10 +57,6 @@ struct Follower<M: Runnable, V: View<M>> {
     shared: Arc<Shared<M, V>>,
     indexed: watch::Sender<u64>,
     pending: Option<Pending>,
-    /// The row and the number of commands of the newest snapshot.
-    last_snapshot: (u64, u64),
-    /// Bytes of the newest snapshot, and of the rows since.
-    bytes: (usize, usize),
     /// At most one snapshot is being saved.
     saving: JoinSet<()>,
 }
@@ -70,13 +69,11 @@ pub(super) async fn run<M: Runnable, V: View<M>>(
 ) -> Result<(), Ended> {
     let (mut replica, _) = load::<M, V>(&context, true).await?;
     replica.measure(&context);
-    let last_snapshot = (replica.turn.sequence(), replica.turn.answers_recorded());
     let folded = watch::Sender::new(replica.turn.sequence());
     let shared = Arc::new(Shared { replica: RwLock::new(replica), folded });
     let _serving = serve(&context, &shared).await;
     let saving = JoinSet::new();
-    let mut follower =
-        Follower { context, shared, indexed, pending: None, last_snapshot, bytes: (0, 0), saving };
+    let mut follower = Follower { context, shared, indexed, pending: None, saving };
     while let Some(committed) = input.recv().await {
         follower.take(&committed).await?;
         follower.context.shown.follower_lag.set(input.len() as i64);
@@ -102,7 +99,6 @@ impl<M: Runnable, V: View<M>> Follower<M, V> {
             })?;
             replica.show(&committed.row, committed.decided.events.iter());
         }
-        self.bytes.1 += committed.row.bytes();
         self.shared.folded.send_replace(committed.row.sequence);
         Ok(())
     }
@@ -113,7 +109,6 @@ impl<M: Runnable, V: View<M>> Follower<M, V> {
         while let Some(page) = pages.next().await? {
             for read in page {
                 let sequence = read.row().sequence;
-                self.bytes.1 += read.row().bytes();
                 self.shared.write().take_in(&self.context, read, false)?;
                 self.shared.folded.send_replace(sequence);
             }
@@ -159,11 +154,14 @@ impl<M: Runnable, V: View<M>> Follower<M, V> {
 
     fn is_snapshot_due(&self) -> bool {
         let replica = self.shared.read();
-        let rows = replica.turn.sequence() - self.last_snapshot.0;
-        let commands = replica.turn.answers_recorded() - self.last_snapshot.1;
+        // As it was loaded: rows that were behind the newest snapshot at the start count, so that who is killed again
+        // and again does not fold more at each start.
+        let newest = replica.newest;
+        let rows = replica.turn.sequence() - newest.sequence;
+        let commands = replica.turn.answers_recorded() - newest.commands;
         self.pending.is_none()
             && self.saving.is_empty()
-            && self.bytes.1 >= self.bytes.0
+            && newest.bytes_behind >= ROWS_PER_SNAPSHOT_BYTES * newest.bytes
             && (rows >= u64::from(self.context.settings.snapshot_every_rows.get())
                 || commands >= SNAPSHOT_EVERY_COMMANDS)
     }
@@ -181,8 +179,9 @@ impl<M: Runnable, V: View<M>> Follower<M, V> {
         let (seq, commands, body) =
             made.await.map_err(|error| LoadError::Interrupted { problem: error.to_string() })?;
         let snapshot = Snapshot { seq, version: snapshot_version::<M, V>(), body };
-        self.last_snapshot = (seq, commands);
-        self.bytes = (snapshot.body.len(), 0);
+        // Nobody else writes to the replica, so it is still at this row.
+        self.shared.write().newest =
+            Newest { sequence: seq, commands, bytes: snapshot.body.len(), bytes_behind: 0 };
         self.pending = Some(Pending { snapshot, commands });
         Ok(())
     }

@@ -15,8 +15,9 @@ use super::{Context, Runnable};
 const PAGE_ROWS_MAX: usize = 512;
 /// Bytes of one page.
 const PAGE_BYTES_MAX: usize = 8 << 20;
-/// Answers past the kept ones after which a load writes them to the index.
-const INDEX_ANSWERS_MAX: usize = 65_536;
+/// Answers past the kept ones after which they are written to the index: many at a time, because a look-up there
+/// asks every lot that was ever written.
+pub(super) const INDEX_ANSWERS: usize = 65_536;
 /// Keys of old answers read at a time.
 const KEYS_AT_A_TIME: usize = 65_536;
 
@@ -53,6 +54,19 @@ impl LoadError {
 pub(super) struct Replica<M: Runnable, V: View<M>> {
     pub(super) turn: Turn<M>,
     pub(super) view: Option<V>,
+    pub(super) newest: Newest,
+}
+
+/// The newest snapshot of a stream, and what has been taken in behind it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Newest {
+    /// Its row, and how many commands were answered up to there; 0 where there is none.
+    pub(super) sequence: u64,
+    pub(super) commands: u64,
+    /// Its size.
+    pub(super) bytes: usize,
+    /// Bytes of the rows behind it.
+    pub(super) bytes_behind: usize,
 }
 
 /// Messages of a row that may not have been published.
@@ -86,12 +100,14 @@ impl<M: Runnable, V: View<M>> Replica<M, V> {
             Turn::restore(context.stream.clone(), settings, turn).map_err(|error| error.to_string())?;
         let view = with_view.then(|| V::restore(&context.stream, view));
         let view = view.transpose().map_err(|error| error.to_string())?;
-        Ok(Self { turn, view })
+        let (sequence, commands) = (turn.sequence(), turn.answers_recorded());
+        let newest = Newest { sequence, commands, bytes: body.len(), bytes_behind: 0 };
+        Ok(Self { turn, view, newest })
     }
 
     fn new(context: &Context, with_view: bool) -> Self {
         let turn = Turn::new(context.stream.clone(), context.turn_settings());
-        Self { turn, view: with_view.then(|| V::new(&context.stream)) }
+        Self { turn, view: with_view.then(|| V::new(&context.stream)), newest: Newest::default() }
     }
 
     /// Has the view tell its own metrics from now on.
@@ -118,6 +134,7 @@ impl<M: Runnable, V: View<M>> Replica<M, V> {
 
     /// Shows a row's events to the view.
     pub(super) fn show<'a>(&mut self, row: &Row, events: impl Iterator<Item = &'a M::Event>) {
+        self.newest.bytes_behind += row.bytes();
         if let Some(view) = &mut self.view {
             for event in events {
                 view.apply(row.at, row.sequence, event);
@@ -183,7 +200,7 @@ async fn catch_up<M: Runnable, V: View<M>>(
                 tell(Unpublished { sequence, outgoing });
             }
         }
-        if replica.turn.past_kept_unindexed() > INDEX_ANSWERS_MAX {
+        if replica.turn.past_kept_unindexed() > INDEX_ANSWERS {
             index(context, &mut replica.turn, usize::MAX).await?;
         }
         tokio::task::yield_now().await;
@@ -327,6 +344,6 @@ async fn remember_indexed<M: Runnable>(context: &Context, turn: &mut Turn<M>) ->
             context.journal.answer_keys(&context.journal_stream, after.as_ref(), KEYS_AT_A_TIME).await?;
         let Some(last) = keys.last() else { return Ok(()) };
         after = Some(*last);
-        turn.remember_indexed(keys.iter().map(|key| CommandKey(u128::from_be_bytes(*key))));
+        turn.remember_indexed(keys.iter().map(|indexed| CommandKey(u128::from_be_bytes(indexed.key))));
     }
 }

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use proto::envelope::EventBatch;
-use proto::machine::{CommandKey, Decided, Entry};
+use proto::machine::{CommandKey, Decided, Entry, Hex};
 use proto::{Machine, StreamName, Timestamp};
 use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
@@ -257,17 +257,8 @@ struct Outcome<'a, E> {
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<CommandKey>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    digest: Option<Digest>,
+    digest: Option<Hex<16>>,
     events: &'a [E],
-}
-
-/// 64 bits in hexadecimal.
-struct Digest(u64);
-
-impl Serialize for Digest {
-    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.collect_str(&format_args!("{:016x}", self.0))
-    }
 }
 
 impl<C, E: Serialize> Serialize for Entries<'_, C, E> {
@@ -275,7 +266,7 @@ impl<C, E: Serialize> Serialize for Entries<'_, C, E> {
         let mut list = out.serialize_seq(Some(self.0.entries.len()))?;
         for (Entry { received, .. }, events) in self.0.iter() {
             let key = received.as_ref().map(|received| received.key);
-            let digest = received.as_ref().map(|received| Digest(received.digest));
+            let digest = received.as_ref().map(|received| Hex::of(u128::from(received.digest)));
             list.serialize_element(&Outcome { key, digest, events })?;
         }
         list.end()

@@ -215,7 +215,8 @@ impl<M: Machine> Turn<M> {
         deliveries: Vec<Decoded<M::Command>>,
     ) -> Result<Turned<M::Command, M::Event>, Broken> {
         let bytes = deliveries.iter().map(Decoded::bytes).sum();
-        let mut draft = self.draft(now, bytes);
+        let commands = deliveries.iter().map(Decoded::commands).sum();
+        let mut draft = self.draft(now, bytes, commands);
         self.touch(&deliveries);
         self.wakes(&mut draft);
         for delivery in deliveries {
@@ -234,7 +235,7 @@ impl<M: Machine> Turn<M> {
         if self.settled() == self.head.position && self.published <= self.head.published + 1 {
             return None;
         }
-        let draft = self.draft(now, 0);
+        let draft = self.draft(now, 0, 0);
         Some(self.finish(draft, true))
     }
 
@@ -243,12 +244,13 @@ impl<M: Machine> Turn<M> {
         self.untold.front().map_or(self.reached, |(_, before)| *before)
     }
 
-    fn draft(&self, now: Timestamp, bytes: usize) -> Draft<M::Command, M::Event> {
+    fn draft(&self, now: Timestamp, bytes: usize, commands: usize) -> Draft<M::Command, M::Event> {
         Draft {
             at: now.max(self.head.at),
             sequence: self.head.sequence + 1,
-            entries: Vec::new(),
-            events: Vec::new(),
+            // A wake may come before and behind the commands; a command has an event or two.
+            entries: Vec::with_capacity(commands + 2),
+            events: Vec::with_capacity(2 * commands + 2),
             input: InputWriter::with_capacity(bytes + bytes / 4),
             refusals: Refusals::default(),
             repeats: Vec::new(),

@@ -1,16 +1,28 @@
 //! What the market reaches as a durable service: latency of answers and awards beside an empty service,
 //! throughput beside its floors, and a restart.
 //!
-//! `cargo run --release -p market-service --example service -- [SECONDS] [COMMANDS]`
+//! `cargo run --release -p market-service --example service -- [latency [SECONDS] | throughput [SECONDS] | restart [COMMANDS]]`
 
 #![allow(clippy::print_stdout, reason = "the report is this program's output")]
 
 #[path = "../../../../runtime/examples/service/client.rs"]
 mod client;
+#[path = "../../../../runtime/examples/service/cpu.rs"]
+mod cpu;
 #[path = "../../../../runtime/examples/service/engine.rs"]
 mod engine;
+#[path = "../../../../runtime/examples/service/envelopes.rs"]
+mod envelopes;
 #[path = "../../../../runtime/examples/service/floors.rs"]
 mod floors;
+#[path = "../../../../runtime/examples/service/latency.rs"]
+mod latency;
+#[path = "../../../../runtime/examples/service/restart.rs"]
+mod restart;
+#[path = "../../../../runtime/examples/service/served.rs"]
+mod served;
+#[path = "../../../../runtime/examples/service/throughput.rs"]
+mod throughput;
 
 use engine::Workload;
 use market::Market;
@@ -29,6 +41,7 @@ impl Workload for Bids {
     type Machine = Market;
     type View = Reading;
     const SUBJECT: &'static str = "walras.v1.command.market.main.storefront.load";
+    const QUESTION: &'static str = "markets";
     const AWARDS: bool = true;
 
     fn preparations() -> Vec<(&'static str, String)> {
@@ -37,7 +50,7 @@ impl Workload for Bids {
             (
                 OPERATOR,
                 command(
-                    r#"{"type":"AdoptRules","id":"r1","rules":{"coalesce_milliseconds":0,"standing_bids_max":4000000,"standing_bids_per_tenant_max":10000}}"#,
+                    r#"{"type":"AdoptRules","id":"r1","rules":{"coalesce_milliseconds":0,"standing_bids_max":16000000,"standing_bids_per_tenant_max":16000}}"#,
                 ),
             ),
             (
@@ -64,7 +77,7 @@ impl Workload for Bids {
     fn command(number: u64) -> String {
         let (tenant, limit) = (number % TENANTS, 1 + number * 7_919 % 999);
         format!(
-            r#"{{"type":"PlaceBid","id":"c{number}","tenant":"t{tenant}","cluster":"c","pool":"p","quantity":1,"options":[{{"market":"dfw/gp.large","limit":"0.{limit:03}"}}]}}"#
+            r#"{{"type":"PlaceBid","id":"c{number:010}","tenant":"t{tenant}","cluster":"c","pool":"p","quantity":1,"options":[{{"market":"dfw/gp.large","limit":"0.{limit:03}"}}]}}"#
         )
     }
 }

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::collections::BTreeMap;
 
-use journal::{Answer, AnswerKey};
+use journal::{Answer, AnswerKey, IndexedKey};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -21,12 +21,16 @@ fn answer(number: u64) -> Answer {
     Answer { key: key(number), seq: number + 1, index: number as u32, digest: u64::MAX - number }
 }
 
+/// All keys as they are listed, in order.
 async fn keys(fresh: &Fresh, page: usize) -> Vec<AnswerKey> {
-    let mut all: Vec<AnswerKey> = Vec::new();
+    let mut all: Vec<IndexedKey> = Vec::new();
     loop {
         let next = fresh.journal.answer_keys("a", all.last(), page).await.unwrap();
         if next.is_empty() {
-            return all;
+            assert!(all.is_sorted(), "run by run, and in each by key");
+            let mut keys: Vec<AnswerKey> = all.iter().map(|indexed| indexed.key).collect();
+            keys.sort_unstable();
+            return keys;
         }
         assert!(next.len() <= page);
         all.extend(next);
