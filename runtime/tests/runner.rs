@@ -174,6 +174,32 @@ async fn a_commit_of_unknown_outcome_is_read_back() {
     world.check(5).await;
 }
 
+/// Each life is too short for a snapshot of its own: rows folded at the start count, or starts would take longer
+/// and longer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_killed_again_and_again_still_makes_snapshots() {
+    const LIVES_MAX: u64 = 60;
+    const ROWS_PER_LIFE: u64 = 6;
+    let mut world = world().await;
+    let mut lives = 0;
+    while world.metric("walras_market_snapshot_sequence") == 0 {
+        assert!(lives < LIVES_MAX, "no snapshot in {lives} lives of {ROWS_PER_LIFE} rows");
+        let running = world.start("a");
+        for row in 0..ROWS_PER_LIFE {
+            let id = lives * ROWS_PER_LIFE + row;
+            world.add(id).await;
+            world.until_answered(id..=id).await;
+        }
+        running.kill().await;
+        lives += 1;
+    }
+    let running = world.start("a");
+    world.add(lives * ROWS_PER_LIFE).await;
+    world.until_answered(0..=lives * ROWS_PER_LIFE).await;
+    running.stop().await;
+    world.check(lives * ROWS_PER_LIFE + 1).await;
+}
+
 /// Old ids leave memory, old rows leave the database; both are still known.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn old_answers_are_found_in_the_index_and_in_the_archive() {

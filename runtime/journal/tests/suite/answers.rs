@@ -101,6 +101,34 @@ fn every_size_is_indexed_and_listed() {
     });
 }
 
+/// The index was one table without runs in the first version.
+#[test]
+fn an_index_of_the_first_version_is_taken_over() {
+    on_both(async |fresh| {
+        let answers: Vec<Answer> = (0..100).map(answer).collect();
+        fresh.journal.index_answers("a", &answers, 100).await.unwrap();
+        let back: &[&'static str] = &[
+            "CREATE TABLE answers (stream TEXT NOT NULL, id_hash BYTEA NOT NULL, seq BIGINT NOT NULL,
+             entry BIGINT NOT NULL, digest BIGINT NOT NULL, PRIMARY KEY (stream, id_hash))",
+            "INSERT INTO answers SELECT stream, id_hash, seq, entry, digest FROM indexed_answers",
+            "DROP TABLE indexed_answers",
+            "DROP TABLE answer_runs",
+            "UPDATE journal_schema SET version = 1",
+        ];
+        for sql in back {
+            fresh.tamper(sql).await;
+        }
+        let again = fresh.again().await;
+        let more: Vec<Answer> = (100..200).map(answer).collect();
+        again.index_answers("a", &more, 200).await.unwrap();
+        let asked: Vec<AnswerKey> = (0..300).map(key).collect();
+        let expected: BTreeMap<AnswerKey, Answer> =
+            (0..200).map(|number| (key(number), answer(number))).collect();
+        assert_eq!(again.find_answers("a", &asked).await.unwrap(), expected);
+        assert_eq!(again.answers_through("a").await.unwrap(), 200);
+    });
+}
+
 #[test]
 fn the_extent_of_the_index_never_shrinks() {
     on_both(async |fresh| {
