@@ -54,6 +54,12 @@ pub enum Command {
     /// Run the market in virtual time.
     #[command(subcommand)]
     Simulate(SimulateCommand),
+    /// Print who may do what at the broker, as `accounts.conf` for a nats-server of your own.
+    #[command(name = "nats-accounts")]
+    NatsAccounts(ServiceArgs),
+    /// Make a key for somebody on the bus: the seed into a file, the public half to print.
+    #[command(name = "nats-key")]
+    NatsKey(KeyArgs),
     /// Start a broker that ends with its parent.
     #[command(name = "__nats-server", hide = true, disable_help_flag = true)]
     NatsServer {
@@ -80,6 +86,13 @@ pub struct ServiceArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigFlags,
+}
+
+/// Where a new key goes.
+#[derive(Clone, Debug, Args)]
+pub struct KeyArgs {
+    /// The file for the seed; it must not be there yet.
+    pub file: PathBuf,
 }
 
 /// A bid's terms.

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -10,6 +11,11 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::gateway::problem::Problem;
+
+/// Attempts in a row to follow events that brought none.
+const FOLLOW_ATTEMPTS_MAX: u32 = 30;
+/// Pause before events are followed again.
+const FOLLOW_PAUSE: Duration = Duration::from_secs(1);
 
 /// Where the gateway is and who asks.
 #[derive(Clone, Debug, Args)]
@@ -100,29 +106,66 @@ impl Client {
         self.read(request.header("content-type", "application/json").send(serde_json::to_vec(body)?))
     }
 
-    /// Follows server-sent events until the gateway ends them or `each` says stop by returning `false`.
+    /// Follows server-sent events until `each` says stop by returning `false`. A connection that breaks is opened
+    /// again behind the last event seen, [`FOLLOW_ATTEMPTS_MAX`] times in a row.
     ///
     /// # Errors
-    /// As [`Client::get`], or when the connection breaks.
+    /// As [`Client::get`], once the gateway stays away.
     pub fn follow(&self, path: &str, mut each: impl FnMut(&str, &Value) -> bool) -> Result<()> {
-        let request =
-            self.agent.get(format!("{}{path}", self.url)).header("authorization", self.authorization());
-        let mut response = request.call().with_context(|| self.unreached())?;
+        let (mut seen, mut attempts) = (None, 0);
+        loop {
+            let before = seen.clone();
+            match self.follow_once(path, &mut seen, &mut each) {
+                Ok(Ended::Enough) => return Ok(()),
+                Err(Unfollowed::Refused(refusal)) => return Err(refusal),
+                Ok(Ended::Broken) | Err(Unfollowed::Unreached(_)) if seen != before => attempts = 0,
+                Ok(Ended::Broken) => {}
+                // One that was never reached is not waited for.
+                Err(Unfollowed::Unreached(error)) if seen.is_none() || attempts >= FOLLOW_ATTEMPTS_MAX => {
+                    return Err(error);
+                }
+                Err(Unfollowed::Unreached(_)) => {}
+            }
+            attempts += 1;
+            anyhow::ensure!(attempts <= FOLLOW_ATTEMPTS_MAX, "the gateway ends the events again and again");
+            std::thread::sleep(FOLLOW_PAUSE);
+        }
+    }
+
+    fn follow_once(
+        &self,
+        path: &str,
+        seen: &mut Option<String>,
+        each: &mut impl FnMut(&str, &Value) -> bool,
+    ) -> Result<Ended, Unfollowed> {
+        let mut request = self.agent.get(format!("{}{path}", self.url));
+        if self.token.is_some() {
+            request = request.header("authorization", self.authorization());
+        }
+        if let Some(seen) = seen.as_deref() {
+            request = request.header("last-event-id", seen);
+        }
+        let response = request.call().with_context(|| self.unreached());
+        let mut response = response.map_err(Unfollowed::Unreached)?;
         if !response.status().is_success() {
-            return Err(refusal(&response.body_mut().read_to_string()?));
+            let text = response.body_mut().read_to_string().unwrap_or_default();
+            return Err(Unfollowed::Refused(refusal(&text)));
         }
         let mut kind = String::new();
         for line in BufReader::new(response.body_mut().as_reader()).lines() {
-            let line = line.context("the gateway ended the events")?;
+            let Ok(line) = line else { return Ok(Ended::Broken) };
             if let Some(name) = line.strip_prefix("event: ") {
                 name.clone_into(&mut kind);
-            } else if let Some(data) = line.strip_prefix("data: ")
-                && !each(&kind, &serde_json::from_str(data).context("an event is not JSON")?)
-            {
-                return Ok(());
+            } else if let Some(id) = line.strip_prefix("id: ") {
+                *seen = Some(id.to_owned());
+            } else if let Some(data) = line.strip_prefix("data: ") {
+                let fact = serde_json::from_str(data).context("an event is not JSON");
+                if !each(&kind, &fact.map_err(Unfollowed::Refused)?) {
+                    return Ok(Ended::Enough);
+                }
             }
         }
-        Ok(())
+        Ok(Ended::Broken)
     }
 
     fn read<A: DeserializeOwned>(
@@ -140,6 +183,22 @@ impl Client {
     fn unreached(&self) -> String {
         format!("no gateway answers at {} (is `walras up` running?)", self.url)
     }
+}
+
+/// How following events ended.
+enum Ended {
+    /// Whoever follows has seen enough.
+    Enough,
+    /// The connection broke, or the gateway ended it.
+    Broken,
+}
+
+/// Why events could not be followed.
+enum Unfollowed {
+    /// The gateway refused, or speaks another language: trying again is of no use.
+    Refused(anyhow::Error),
+    /// No gateway was reached.
+    Unreached(anyhow::Error),
 }
 
 fn refusal(text: &str) -> anyhow::Error {

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::{Command, SimulateCommand};
-use crate::commands::{bids, files, prices, replay, simulate};
+use crate::commands::{bids, broker, files, prices, replay, simulate};
 
 /// A command that was refused, or input that is wrong.
 const REFUSED: u8 = 2;
@@ -18,6 +18,8 @@ pub fn run(command: Command) -> ExitCode {
         Command::Market(arguments) => return crate::up::market(&arguments),
         Command::Gateway(arguments) => return crate::up::gateway(&arguments),
         Command::NatsServer { arguments } => Err(runtime::nats::guard::exec(arguments).into()),
+        Command::NatsAccounts(arguments) => broker::accounts(&arguments),
+        Command::NatsKey(arguments) => broker::key(&arguments),
         Command::Bid(arguments) => bids::place(&arguments),
         Command::Amend(arguments) => bids::amend(&arguments),
         Command::Cancel(arguments) => bids::cancel(&arguments),

@@ -138,6 +138,9 @@ pub struct MarketAlone {
 pub struct Market {
     /// Which market.
     pub market: MarketId,
+    /// What one of its servers has, in words; added by whoever knows the operator's catalogue.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<String>,
     /// What its operator decided.
     pub settings: MarketSettings,
     /// The round that last changed its figures; 0 before the first.

@@ -144,6 +144,7 @@ impl View {
 fn market_as_json(market: &market::Market) -> json::Market {
     json::Market {
         market: market.id.clone(),
+        resources: None,
         settings: market.settings.clone(),
         round: market.round,
         at: market.at,

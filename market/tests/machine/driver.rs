@@ -53,7 +53,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new() -> Self {
         let stream = "main".parse().unwrap();
-        Self {
+        let mut world = Self {
             machine: Market::new(&stream),
             folded: Market::new(&stream),
             now: START,
@@ -62,7 +62,13 @@ impl World {
             names: BTreeMap::new(),
             markets: BTreeMap::new(),
             told: Vec::new(),
-        }
+        };
+        // What most tests are about shows with each turn: rounds that wait have tests of their own.
+        let rules = json!({"type": "AdoptRules", "id": "at-once", "rules": {"coalesce_milliseconds": 0}});
+        let mut events = Vec::new();
+        world.machine.step(START, &Received::new(operator(), command(rules)), &mut events);
+        events.iter().for_each(|event| world.folded.apply(START, event));
+        world
     }
 
     /// An exchange with one market, a reserve of $0.001, a minute's notice.
@@ -180,7 +186,11 @@ impl World {
         self.send(&operator(), json!({"type": "DefineMarket", "market": market, "settings": settings}))
     }
 
-    pub(crate) fn rules(&mut self, rules: Value) -> Vec<String> {
+    /// Rules whose rounds close with the turn unless they say otherwise.
+    pub(crate) fn rules(&mut self, mut rules: Value) -> Vec<String> {
+        if rules.get("coalesce_milliseconds").is_none() {
+            rules["coalesce_milliseconds"] = 0.into();
+        }
         self.send(&operator(), json!({"type": "AdoptRules", "rules": rules}))
     }
 

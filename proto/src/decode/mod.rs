@@ -34,6 +34,12 @@ pub fn commands<C: DeserializeOwned>(payload: &[u8]) -> Result<Vec<Result<C, Ref
     one_by_one(payload)
 }
 
+/// What is wrong with a JSON text that was not read as a `C`: the field, its value, and why. A fault that is no
+/// field's is called `whole`'s.
+pub fn fault<C: DeserializeOwned>(raw: &RawValue, whole: &str) -> Refusal {
+    explain::<C>(raw, whole).refusal
+}
+
 #[allow(clippy::unnecessary_box_returns)] // as its callers give it on
 fn whole(refusal: Refusal) -> Box<Refused> {
     Box::new(Refused { id: None, tenant: None, sequence: None, refusal })
@@ -63,7 +69,7 @@ fn one_by_one<C: DeserializeOwned>(payload: &[u8]) -> Result<Vec<Result<C, Refus
 
 #[allow(clippy::result_large_err)] // kept beside commands of the same size
 fn read_one<C: DeserializeOwned>(raw: &RawValue) -> Result<C, Refused> {
-    serde_json::from_str::<C>(raw.get()).map_err(|_| explain::<C>(raw))
+    serde_json::from_str::<C>(raw.get()).map_err(|_| explain::<C>(raw, "message"))
 }
 
 #[cfg(test)]

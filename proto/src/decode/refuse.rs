@@ -10,8 +10,8 @@ use crate::id::shorten;
 /// Stands for the value of a field that is not there.
 const NOTHING: &str = "nothing";
 
-/// Says which field is wrong and what stood there.
-pub(super) fn explain<C: DeserializeOwned>(raw: &RawValue) -> Refused {
+/// Says which field is wrong and what stood there; what is no field's fault is that of `whole`.
+pub(super) fn explain<C: DeserializeOwned>(raw: &RawValue, whole: &str) -> Refused {
     let fields = Fields::of(raw);
     let text = |name: &str| fields.as_ref().and_then(|fields| fields.text(name));
     let id = text("id").and_then(|id| id.parse().ok());
@@ -27,7 +27,7 @@ pub(super) fn explain<C: DeserializeOwned>(raw: &RawValue) -> Refused {
         None if problem.starts_with(MISSING) => NOTHING,
         None => raw.get(),
     };
-    let field = if path.is_empty() { "message" } else { &path };
+    let field = if path.is_empty() { whole } else { &path };
     let refusal = Refusal::new(RefusalReason::Malformed, &shorten(field), found, &problem);
     Refused { id, tenant, sequence: None, refusal }
 }

@@ -122,7 +122,7 @@ impl Default for Rules {
     fn default() -> Self {
         Self {
             price_rule: PriceRule::default(),
-            coalesce_milliseconds: 0,
+            coalesce_milliseconds: 250,
             standing_bids_max: 4_000_000,
             standing_bids_per_tenant_max: 100_000,
             finished_bids_kept_seconds: 7 * 24 * 3600,

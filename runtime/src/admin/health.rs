@@ -48,6 +48,9 @@ struct Beating {
     silence_max: Duration,
 }
 
+/// Stands for the last beat of a loop that waits for others: no instant is later.
+const RESTING: u64 = u64::MAX;
+
 /// How one condition stands, as `/readyz` shows it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ConditionState {
@@ -243,6 +246,11 @@ impl Pulse {
     pub fn beat(&self) {
         self.last_milliseconds.store(self.health.milliseconds(), Ordering::Relaxed);
     }
+
+    /// The loop waits for others, and may be silent for as long as they take: until its next beat it is alive.
+    pub fn rest(&self) {
+        self.last_milliseconds.store(RESTING, Ordering::Relaxed);
+    }
 }
 
 impl Drop for Pulse {
@@ -313,6 +321,13 @@ mod tests {
         let pulses = health.pulses();
         assert_eq!((pulses[0].name.as_str(), pulses[0].alive), ("quick", true));
         assert_eq!((pulses[1].name.as_str(), pulses[1].alive), ("silent", false));
+        silent.rest();
+        assert!(health.is_alive(), "who waits for others is not silent");
+        silent.beat();
+        while health.is_alive() && Instant::now() < patience {
+            std::hint::spin_loop();
+        }
+        assert!(!health.is_alive(), "its work has begun again");
         drop(silent);
         quick.beat();
         assert!(health.is_alive(), "a promise ends with its loop");

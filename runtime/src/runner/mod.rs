@@ -43,6 +43,7 @@ use std::sync::Arc;
 use journal::{Journal, Owner};
 use proto::{Machine, StreamName};
 
+use crate::admin::Pulse;
 use crate::bus::Bus;
 use crate::config::RunnerSettings;
 use crate::telemetry::Meter;
@@ -62,6 +63,8 @@ struct Context {
     clock: Clock,
     shown: Arc<Shown>,
     meter: Meter,
+    /// Shows that decisions end; none where nobody looks.
+    pulse: Option<Arc<Pulse>>,
 }
 
 impl Context {

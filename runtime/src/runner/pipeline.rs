@@ -21,8 +21,12 @@ enum Stage {
     Side,
 }
 
-/// Loads and runs until it is told to stop, or until something ends it. On return no stage runs any more.
-pub(super) async fn run<M: Runnable, V: View<M>>(context: &Context, stop: &Stop) -> Result<(), Ended> {
+/// Loads, says so, and runs until it is told to stop, or until something ends it. On return no stage runs any more.
+pub(super) async fn run<M: Runnable, V: View<M>>(
+    context: &Context,
+    stop: &Stop,
+    loaded: impl FnOnce(),
+) -> Result<(), Ended> {
     let begun = std::time::Instant::now();
     // Who decides needs no view; the follower has a replica of its own with one.
     let (replica, unpublished) = load::<M, V>(context, false).await?;
@@ -35,6 +39,7 @@ pub(super) async fn run<M: Runnable, V: View<M>>(context: &Context, stop: &Stop)
         stream = %context.stream, sequence = turn.sequence(), unpublished = unpublished.len(),
         seconds = taken.as_secs_f64(), "loaded"
     );
+    loaded();
     let progress = Arc::new(Progress::new(turn.sequence(), turn.published_journaled()));
     context.shown.watch(Some(Arc::clone(&progress)));
 

@@ -132,7 +132,13 @@ impl<M: Runnable> Stepper<M> {
             );
         }
         let begun = Instant::now();
+        if let Some(pulse) = &self.context.pulse {
+            pulse.beat();
+        }
         let turned = self.turn.turn(now, batch)?;
+        if let Some(pulse) = &self.context.pulse {
+            pulse.rest();
+        }
         self.context.shown.turned(&turned.counts, begun.elapsed());
         if self.gathered.is_empty() {
             // Behind the messages of the old stream, before those of the new one.

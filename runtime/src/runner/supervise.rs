@@ -19,6 +19,8 @@ use crate::telemetry::{Meter, MeterError};
 const RELOAD_PAUSE_MIN: Duration = Duration::from_millis(20);
 /// Longest pause between reloads.
 const RELOAD_PAUSE_MAX: Duration = Duration::from_secs(5);
+/// How long the decisions of one turn may take before the process counts as stuck. A turn takes milliseconds.
+const DECISIONS_MAX: Duration = Duration::from_mins(1);
 /// A clock that stepped has this long to step back before it is believed.
 const CLOCK_PAUSE: Duration = Duration::from_mins(1);
 
@@ -62,13 +64,18 @@ impl<M: Runnable, V: View<M>> Runner<M, V> {
             clock: Clock::system(),
             shown,
             meter: meter.clone(),
+            pulse: None,
         };
         Ok(Self { context, health: None, of: PhantomData })
     }
 
-    /// Tells `health` whether the stream is run, here or by another.
+    /// Tells `health` whether the stream is run, here or by another, and whether each turn's decisions end within
+    /// [`DECISIONS_MAX`].
     #[must_use]
     pub fn with_health(mut self, health: Health) -> Self {
+        let pulse = health.pulse(format!("decisions of {}", self.context.journal_stream), DECISIONS_MAX);
+        pulse.rest();
+        self.context.pulse = Some(Arc::new(pulse));
         self.health = Some(health);
         self
     }
@@ -92,11 +99,12 @@ impl<M: Runnable, V: View<M>> Runner<M, V> {
                 break;
             }
             self.context.shown.claim.set(1);
-            condition.met("claim held");
+            condition.unmet("claim held, reading the journal");
             // A clock of its own: what it compares with begins now.
             let context = self.context.clone();
             let before = context.shown.applied.get();
-            let ended = pipeline::run::<M, V>(&context, &stop).await;
+            let loaded = || condition.met("claim held");
+            let ended = pipeline::run::<M, V>(&context, &stop, loaded).await;
             self.context.shown.claim.set(0);
             let Err(ended) = ended else { break };
             if context.shown.applied.get() > before {

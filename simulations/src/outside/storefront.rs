@@ -19,6 +19,10 @@ use crate::chance::Chance;
 pub struct Habits {
     /// About how many bids it keeps standing.
     pub standing: u64,
+    /// How many bids it begins with, all at once.
+    pub opening: u64,
+    /// Of a thousand bids, how many end by themselves.
+    pub expires_permille: u64,
     /// Mean time between two of its actions, in milliseconds.
     pub interval_milliseconds: u64,
     /// Most units of one bid.
@@ -33,6 +37,8 @@ impl Default for Habits {
     fn default() -> Self {
         Self {
             standing: 40,
+            opening: 0,
+            expires_permille: 150,
             interval_milliseconds: 400,
             quantity_max: 4,
             nonsense_permille: 20,
@@ -138,17 +144,25 @@ impl Storefront {
         let pause = self.chance.between(1, self.habits.interval_milliseconds.saturating_mul(2).max(1));
         self.next_at = now.plus_micros((pause * 1_000) as i64);
         let mut sent = self.repeat(now);
+        for _ in 0..std::mem::take(&mut self.habits.opening) {
+            let bid = self.place(now);
+            sent.extend(self.fresh(bid, now));
+        }
         let fresh = if self.chance.permille(self.habits.nonsense_permille) {
             self.nonsense()
         } else {
             self.sense(now)
         };
-        if let Some(command) = fresh {
-            let waiting = Unanswered { command: command.clone(), sent_at: now };
-            self.unanswered.insert(command.id().clone(), waiting);
-            sent.push(command);
-        }
+        sent.extend(self.fresh(fresh, now));
         sent
+    }
+
+    /// Remembers that a new command waits for its answer.
+    fn fresh(&mut self, command: Option<MarketCommand>, now: Timestamp) -> Option<MarketCommand> {
+        let command = command?;
+        let waiting = Unanswered { command: command.clone(), sent_at: now };
+        self.unanswered.insert(command.id().clone(), waiting);
+        Some(command)
     }
 
     /// What is sent again because nobody answered, and nothing new: how a run ends.
@@ -199,7 +213,7 @@ impl Storefront {
 
     fn terms(&mut self, now: Timestamp, listing: &Listing) -> Terms {
         let limit = self.limit(listing);
-        let expires = self.chance.permille(150);
+        let expires = self.chance.permille(self.habits.expires_permille);
         Terms {
             quantity: self.chance.between(1, self.habits.quantity_max) as u32,
             min_quantity: 1,

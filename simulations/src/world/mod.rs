@@ -11,7 +11,8 @@ use market::Market;
 use proto::envelope::{Answers, Commands, EventBatch};
 use proto::machine::{Broken, Role, Sender};
 use proto::market::{
-    AdoptTrust, Answer, DefineMarket, Ladder, MarketCommand, MarketEvent, MarketSettings, Trust,
+    AdoptRules, AdoptTrust, Answer, DefineMarket, Ladder, MarketCommand, MarketEvent, MarketSettings, Rules,
+    Trust,
 };
 use proto::{Price, StreamName, Timestamp, subject};
 use turn::{Outgoing, Settings, Turn};
@@ -256,8 +257,13 @@ impl World {
             principal: one.sender().principal,
             tenants: Some(tenants()),
         });
+        // Rounds that close with every turn, and rounds that wait.
+        let coalesce_milliseconds = [0, 250, 2_000][self.chance.below(3) as usize];
+        let rules = Rules { coalesce_milliseconds, ..Rules::default() };
+        let rules = "rules".parse().map(|id| AdoptRules { id, rules });
         let trust = "trust".parse().map(|id| AdoptTrust { id, trusted: trusted.collect() });
-        let mut commands: Vec<MarketCommand> = trust.map(MarketCommand::AdoptTrust).into_iter().collect();
+        let mut commands: Vec<MarketCommand> = rules.map(MarketCommand::AdoptRules).into_iter().collect();
+        commands.extend(trust.map(MarketCommand::AdoptTrust));
         for (at, listing) in listings.iter().enumerate() {
             let settings = MarketSettings {
                 reserve: listing.reserve,

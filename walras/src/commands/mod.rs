@@ -1,6 +1,7 @@
 //! What the binary does for people: each command asks, prints a line or a table, or JSON with `--json`.
 
 pub mod bids;
+pub mod broker;
 pub mod files;
 pub mod prices;
 pub mod replay;

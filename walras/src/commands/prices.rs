@@ -89,6 +89,10 @@ pub fn watch(arguments: &WatchArgs) -> Result<()> {
     let mut left = arguments.events;
     let mut outcome = Ok(());
     client.follow("/v1/events", |kind, fact| {
+        // From where events are followed is no event of the market.
+        if kind == "Following" {
+            return true;
+        }
         outcome = if arguments.connection.json {
             print_json(&json!({ "event": kind, "data": fact }))
         } else {
@@ -135,6 +139,11 @@ fn line(kind: &str, fact: &Value) -> String {
         "Released" => {
             format!("bid {}: {units} released in {} ({})", get("bid"), get("market"), get("reason"))
         }
+        "Gap" => format!(
+            "something was missed up to {} of {}: read prices and bids anew",
+            get("sequence"),
+            get("exchange")
+        ),
         "Expired" => format!("bid {} expired", get("bid")),
         other => format!("{other} {fact}"),
     }

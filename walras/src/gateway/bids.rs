@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use proto::market::{
@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Gateway;
+use super::asked::{Asked, Parted, page};
 use super::body::Body;
 use super::problem::Problem;
 
@@ -143,7 +144,7 @@ pub(super) async fn place(
 /// `PATCH /v1/bids/{id}`
 pub(super) async fn amend(
     State(gateway): State<Arc<Gateway>>,
-    Path(bid): Path<String>,
+    Parted(bid): Parted<String>,
     headers: HeaderMap,
     Body(request): Body<AmendRequest>,
 ) -> Result<Response, Problem> {
@@ -166,8 +167,8 @@ pub(super) async fn amend(
 /// `DELETE /v1/bids/{id}`
 pub(super) async fn cancel(
     State(gateway): State<Arc<Gateway>>,
-    Path(bid): Path<String>,
-    Query(query): Query<CancelQuery>,
+    Parted(bid): Parted<String>,
+    Asked(query): Asked<CancelQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let tenant = gateway.identity.admit(&headers)?;
@@ -186,7 +187,7 @@ pub(super) async fn cancel(
 /// `POST /v1/bids/{id}/acknowledge`
 pub(super) async fn acknowledge(
     State(gateway): State<Arc<Gateway>>,
-    Path(bid): Path<String>,
+    Parted(bid): Parted<String>,
     headers: HeaderMap,
     Body(request): Body<AcknowledgeRequest>,
 ) -> Result<Response, Problem> {
@@ -207,22 +208,22 @@ pub(super) async fn acknowledge(
 /// `GET /v1/bids`
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
-    Query(query): Query<ListQuery>,
+    Asked(query): Asked<ListQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let tenant = gateway.identity.admit(&headers)?;
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT).clamp(1, market::view::PAGE_MAX);
+    let limit = page(query.limit, PAGE_DEFAULT)?;
     let exchange = gateway.desk.exchange_named(query.exchange.as_ref());
     let sequence = query.wait_for.unwrap_or(0);
-    let page = gateway.desk.read(exchange, sequence, |view| view.bids(&tenant, query.after, limit)).await?;
-    Ok(Json(page).into_response())
+    let bids = gateway.desk.read(exchange, sequence, |view| view.bids(&tenant, query.after, limit)).await?;
+    Ok(Json(bids).into_response())
 }
 
 /// `GET /v1/bids/{id}`
 pub(super) async fn show(
     State(gateway): State<Arc<Gateway>>,
-    Path(bid): Path<String>,
-    Query(query): Query<ListQuery>,
+    Parted(bid): Parted<String>,
+    Asked(query): Asked<ListQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let tenant = gateway.identity.admit(&headers)?;

@@ -13,10 +13,11 @@ use proto::market::{Accepted, Answer, MarketCommand};
 use proto::{BidId, CommandId, MarketId, PrincipalId, StreamName, TenantId};
 use runtime::batcher::{Batcher, SendError};
 use runtime::bus::{Bus, ReadEnd};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::oneshot;
 
 use super::mirror::Mirror;
 use super::problem::Problem;
+use super::recent::{Followed, Place};
 
 /// How long a request waits for its answer before the tenant is told to ask again.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
@@ -177,7 +178,7 @@ impl Desk {
         };
         tokio::time::timeout(READ_WAIT, exchange.mirror.reach(sequence))
             .await
-            .map_err(|_| Problem::outcome_unknown("the view has not got that far yet: read again"))?;
+            .map_err(|_| Problem::behind(sequence))?;
         Ok(exchange.mirror.read(read))
     }
 
@@ -186,9 +187,12 @@ impl Desk {
         self.exchanges.keys()
     }
 
-    /// What happens in an exchange from now on.
-    pub fn follow(&self, exchange: &StreamName) -> Option<broadcast::Receiver<Arc<market::view::Told>>> {
-        self.exchanges.get(exchange).map(|exchange| exchange.mirror.follow())
+    /// What happens in each exchange, behind the place given for it, or from now on.
+    pub(super) fn follow(&self, after: &BTreeMap<StreamName, Place>) -> Vec<(StreamName, Followed)> {
+        let follow = |(name, exchange): (&StreamName, &Exchange)| {
+            (name.clone(), exchange.mirror.follow(after.get(name).copied()))
+        };
+        self.exchanges.iter().map(follow).collect()
     }
 }
 

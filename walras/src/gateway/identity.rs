@@ -55,7 +55,8 @@ impl Identity {
             Ok(()) => Ok(tenant.clone()),
             Err(not_until) => {
                 let wait = not_until.wait_time_from(self.clock.now());
-                Err(Problem::too_many(wait.max(Duration::from_secs(1)).as_secs()))
+                // Whole seconds, and never sooner than there is room.
+                Err(Problem::too_many((wait + Duration::from_millis(999)).as_secs().max(1)))
             }
         }
     }

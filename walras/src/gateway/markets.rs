@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use market::view::json::Markets;
+use market::view::json::{Market, Markets};
 use proto::{MarketId, Timestamp};
 use serde::Deserialize;
 
 use super::Gateway;
+use super::asked::{Asked, Parted, page};
 use super::problem::Problem;
 
 /// Points of a history where nothing is said.
@@ -38,9 +39,9 @@ pub struct HistoryQuery {
 /// `GET /v1/markets`
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
-    Query(query): Query<ListQuery>,
+    Asked(query): Asked<ListQuery>,
 ) -> Result<Response, Problem> {
-    let limit = query.limit.unwrap_or(market::view::PAGE_MAX).clamp(1, market::view::PAGE_MAX);
+    let limit = page(query.limit, market::view::PAGE_MAX)?;
     let mut merged: Option<Markets> = None;
     for exchange in gateway.desk.exchanges() {
         let page = gateway.desk.read(exchange, 0, |view| view.markets(query.after.as_ref(), limit)).await?;
@@ -52,6 +53,7 @@ pub(super) async fn list(
     let Some(mut merged) = merged else { return Err(Problem::not_found("exchange", "none")) };
     merged.markets.sort_by(|one, other| one.market.cmp(&other.market));
     merged.markets.truncate(limit);
+    merged.markets.iter_mut().for_each(|market| gateway.describe(market));
     merged.next = (merged.markets.len() == limit)
         .then(|| merged.markets.last().map(|last| last.market.clone()))
         .flatten();
@@ -61,25 +63,34 @@ pub(super) async fn list(
 /// `GET /v1/markets/{region}/{class}`
 pub(super) async fn show(
     State(gateway): State<Arc<Gateway>>,
-    Path((region, class)): Path<(String, String)>,
+    Parted((region, class)): Parted<(String, String)>,
 ) -> Result<Response, Problem> {
     let market = name(&region, &class)?;
     let exchange = gateway.desk.exchange_of(Some(&market));
     let found = gateway.desk.read(exchange, 0, |view| view.market(&market)).await?;
-    found.map(|found| Json(found).into_response()).ok_or_else(|| unknown(&market))
+    let mut found = found.ok_or_else(|| unknown(&market))?;
+    gateway.describe(&mut found.market);
+    Ok(Json(found).into_response())
 }
 
 /// `GET /v1/markets/{region}/{class}/history`
 pub(super) async fn history(
     State(gateway): State<Arc<Gateway>>,
-    Path((region, class)): Path<(String, String)>,
-    Query(query): Query<HistoryQuery>,
+    Parted((region, class)): Parted<(String, String)>,
+    Asked(query): Asked<HistoryQuery>,
 ) -> Result<Response, Problem> {
     let market = name(&region, &class)?;
     let exchange = gateway.desk.exchange_of(Some(&market));
-    let limit = query.limit.unwrap_or(POINTS_DEFAULT).clamp(1, market::view::PAGE_MAX);
+    let limit = page(query.limit, POINTS_DEFAULT)?;
     let read = gateway.desk.read(exchange, 0, |view| view.history(&market, query.from, limit));
     read.await?.map(|history| Json(history).into_response()).ok_or_else(|| unknown(&market))
+}
+
+impl Gateway {
+    /// Adds what the market itself does not know.
+    fn describe(&self, market: &mut Market) {
+        market.resources = self.resources.get(&market.market).cloned();
+    }
 }
 
 fn name(region: &str, class: &str) -> Result<MarketId, Problem> {

@@ -5,19 +5,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use market::view::{Gap, Told, View};
+use market::view::{Gap, View};
 use proto::StreamName;
 use proto::envelope::EventBatch;
 use proto::market::MarketEvent;
 use runtime::bus::{Bus, BusError, Position, ReadEnd, Reader};
-use tokio::sync::{broadcast, watch};
+use tokio::sync::watch;
+
+use super::recent::{Followed, Place, Recent};
 
 /// How long the owner may take to say what stands.
 const STATE_WAIT: Duration = Duration::from_secs(30);
 /// Pause before the owner is asked again.
 const PAUSE: Duration = Duration::from_millis(500);
-/// What is kept for a follower that reads slowly; it is told when it has missed some.
-const TOLD_KEPT: usize = 4_096;
 /// Messages taken from the event stream at a time.
 const EVENT_MESSAGES_MAX: usize = 256;
 /// Bytes taken from the event stream at a time.
@@ -27,7 +27,7 @@ const EVENT_BYTES_MAX: usize = 16 << 20;
 pub(crate) struct Mirror {
     view: RwLock<View>,
     reached: watch::Sender<Option<u64>>,
-    told: broadcast::Sender<Arc<Told>>,
+    recent: Recent,
 }
 
 impl Mirror {
@@ -36,7 +36,7 @@ impl Mirror {
         let mirror = Arc::new(Self {
             view: RwLock::new(View::new()),
             reached: watch::Sender::new(None),
-            told: broadcast::Sender::new(TOLD_KEPT),
+            recent: Recent::new(),
         });
         let weak = Arc::downgrade(&mirror);
         tokio::spawn(async move {
@@ -68,9 +68,9 @@ impl Mirror {
         let _ = reached.wait_for(|reached| reached.is_some_and(|reached| reached >= sequence)).await;
     }
 
-    /// What happens from now on.
-    pub(crate) fn follow(&self) -> broadcast::Receiver<Arc<Told>> {
-        self.told.subscribe()
+    /// What happens behind a place, or from now on.
+    pub(super) fn follow(&self, after: Option<Place>) -> Followed {
+        self.recent.follow(after)
     }
 
     async fn keep_up(&self, bus: &Bus, exchange: &StreamName) -> anyhow::Result<()> {
@@ -97,6 +97,7 @@ impl Mirror {
         let sequence = view.as_of().sequence;
         *self.view.write().unwrap_or_else(PoisonError::into_inner) = view;
         self.reached.send_replace(Some(sequence));
+        self.recent.restart(sequence);
     }
 
     fn apply(&self, batch: &EventBatch<MarketEvent>) -> Result<(), Gap> {
@@ -105,22 +106,14 @@ impl Mirror {
             let mut view = self.view.write().unwrap_or_else(PoisonError::into_inner);
             let is_new = batch.sequence > view.as_of().sequence;
             view.apply_batch(batch)?;
-            if is_new {
-                let events = batch.entries.iter().flat_map(|entry| &entry.events);
-                told.extend(events.filter_map(|event| view.told(batch.at, event)));
+            if !is_new {
+                return Ok(());
             }
+            let events = batch.entries.iter().flat_map(|entry| &entry.events);
+            told.extend(events.filter_map(|event| view.told(batch.at, event)));
         }
-        self.reached.send_if_modified(|reached| {
-            let ahead = reached.is_none_or(|reached| reached < batch.sequence);
-            if ahead {
-                *reached = Some(batch.sequence);
-            }
-            ahead
-        });
-        for one in told {
-            // Nobody may be listening.
-            let _ = self.told.send(Arc::new(one));
-        }
+        self.reached.send_replace(Some(batch.sequence));
+        self.recent.tell(batch.sequence, told);
         Ok(())
     }
 }

@@ -5,16 +5,19 @@
 
 #![allow(clippy::result_large_err, reason = "a problem is the answer itself, made once for a request")]
 
+mod asked;
 pub mod bids;
 mod body;
 mod desk;
 mod identity;
-mod live;
+pub mod live;
 pub mod markets;
 mod mirror;
 pub mod openapi;
 pub mod problem;
+mod recent;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -24,7 +27,7 @@ use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{get, patch, post};
 use axum::{Json, Router};
-use proto::CommandId;
+use proto::{CommandId, MarketId};
 use runtime::telemetry::{Meter, MeterError, metrics};
 use tokio::sync::Semaphore;
 
@@ -38,6 +41,8 @@ pub struct Gateway {
     pub identity: Identity,
     /// The market.
     pub desk: Desk,
+    /// What one server of a market has, in words, where the catalogue says so.
+    pub resources: BTreeMap<MarketId, String>,
     /// Differs from start to start, so that made-up ids never meet again.
     pub unique: String,
     /// How many ids were made up.

@@ -7,6 +7,7 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
+use super::live::{Following, Gap};
 use super::problem::Problem;
 
 /// One operation of the API.
@@ -30,8 +31,8 @@ const WAIT_FOR: (&str, &str, &str) =
     ("wait_for", "integer", "Wait until the exchange has got this far: the `sequence` of an answer.");
 const EXCHANGE: (&str, &str, &str) =
     ("exchange", "string", "In which exchange; the first one, or the bid's own, where it is missing.");
-const COMMAND_REFUSALS: &[u16] = &[400, 401, 403, 404, 409, 413, 422, 429, 501, 503];
-const READ_REFUSALS: &[u16] = &[400, 401, 404, 429, 503];
+const COMMAND_REFUSALS: &[u16] = &[400, 401, 403, 404, 409, 413, 415, 422, 429, 501, 503];
+const READ_REFUSALS: &[u16] = &[400, 401, 404, 422, 429, 503];
 
 const OPERATIONS: &[Operation] = &[
     Operation {
@@ -131,7 +132,7 @@ const OPERATIONS: &[Operation] = &[
         success: 200,
         answer: "Markets",
         needs_token: false,
-        refusals: &[503],
+        refusals: &[400, 422, 503],
     },
     Operation {
         method: "get",
@@ -160,7 +161,7 @@ const OPERATIONS: &[Operation] = &[
         success: 200,
         answer: "History",
         needs_token: false,
-        refusals: &[400, 404, 503],
+        refusals: &[400, 404, 422, 503],
     },
 ];
 
@@ -224,15 +225,19 @@ fn describe(operation: &Operation) -> Value {
 }
 
 fn events() -> Value {
+    let told = ["Following", "Gap", "MarketReport", "Answer"].map(reference);
     json!({
         "operationId": "followEvents",
         "summary": "Server-sent events: `MarketReport` for everybody, and with a token what happens to your bids.",
+        "description": "Each event's name is its type, its data is JSON. The first is Following. An event's id says how far the exchanges had got; sent back as Last-Event-ID it makes the stream go on behind it. A Gap says that something is not known any more: read what stands.",
+        "parameters": [{ "name": "last-event-id", "in": "header", "description": "The id of the last event that was seen.", "schema": { "type": "string" } }],
         "security": [{}, { "token": [] }],
         "responses": {
             "200": {
-                "description": "A stream of events; each one's data is a MarketReport or an Answer as JSON.",
-                "content": { "text/event-stream": { "schema": { "anyOf": [reference("MarketReport"), reference("Answer")] } } }
+                "description": "A stream of events.",
+                "content": { "text/event-stream": { "schema": { "anyOf": told } } }
             },
+            "400": refusal(),
             "401": refusal(),
             "429": refusal()
         }
@@ -263,6 +268,8 @@ fn schemas() -> Value {
     generator.subschema_for::<MarketAlone>();
     generator.subschema_for::<Markets>();
     generator.subschema_for::<History>();
+    generator.subschema_for::<Following>();
+    generator.subschema_for::<Gap>();
     generator.subschema_for::<MarketReport>();
     generator.subschema_for::<Answer>();
     generator.subschema_for::<Problem>();

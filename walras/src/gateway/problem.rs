@@ -85,6 +85,30 @@ impl Problem {
         problem
     }
 
+    /// A read that was to wait for more than the exchange has got to in time.
+    pub fn behind(sequence: u64) -> Self {
+        let detail = format!("wait_for: the exchange has not got to {sequence} yet: read again");
+        let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "behind", "Not that far yet", detail)
+            .about("wait_for", &sequence.to_string());
+        problem.retry_after_seconds = Some(1);
+        problem
+    }
+
+    /// A number that may not be.
+    pub fn out_of_range(field: &str, value: impl std::fmt::Display, problem: &str) -> Self {
+        Refusal::new(RefusalReason::OutOfRange, field, value, problem).into()
+    }
+
+    /// A body that is no JSON.
+    pub fn unsupported_media_type(content_type: &str) -> Self {
+        let detail = format!(
+            "content-type: {} is not read here, send application/json",
+            proto::id::shorten(content_type)
+        );
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new(status, "media-type", "Unsupported media type", detail).about("content-type", content_type)
+    }
+
     /// Names the field and value that the problem is about.
     #[must_use]
     pub fn about(mut self, field: &str, value: &str) -> Self {

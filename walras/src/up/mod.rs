@@ -1,6 +1,7 @@
 //! `walras up`: the whole system on one machine; and its services one at a time.
 
 mod demo;
+mod ground;
 mod keys;
 mod parties;
 
@@ -13,21 +14,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use journal::{Journal, Owner};
-use proto::{StreamName, Timestamp};
-use runtime::bus::{BrokerOptions, Bus, Durability};
-use runtime::config::{Config, ConfigFlags, SecretUrl};
-use runtime::nats::access::inbox_prefix;
-use runtime::nats::guard::GuardCommand;
-use runtime::nats::layout;
-use runtime::nats::server::{Server, ServerSpec, ServerState};
+use proto::{MarketId, PrincipalId, StreamName, Timestamp};
+use runtime::bus::Bus;
+use runtime::config::{Config, ConfigFlags, ExchangeSettings, SecretUrl};
+use runtime::nats::server::{Server, ServerState};
 use runtime::shell::{Shell, Stage};
-use runtime::telemetry;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::cli::{ServiceArgs, UpArgs};
 use crate::gateway::{Desk, Gateway, Identity, Metrics};
-use parties::{Parties, SERVICE};
+use ground::Ground;
+use parties::Parties;
 
 /// How long `walras up` waits for its own readiness before it says so.
 const READY_LOOK: Duration = Duration::from_millis(20);
@@ -90,17 +88,16 @@ fn owner() -> Result<Owner> {
 async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     let mut shell = Shell::start("market", &config).await?;
     let parties = Parties::prepare(&config, wants_demo && config.demo.enabled)?;
-    let (bus, server) = ground(&config, &parties, &mut shell).await?;
-    watch_bus(&mut shell, &bus);
+    let Ground { bus, server, principal } = Ground::of_everything(&config, &parties, &mut shell).await?;
     let journal = open_journal(&config).await?;
     for (stream, principal, filter) in parties.access.replays() {
         bus.ensure_replay(stream, &principal, &filter).await?;
     }
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
     market_service::start(&mut shell, &bus, &journal, &config, &owner()?, parties.trusted())?;
-    let address = start_gateway(&mut shell, &bus, &config, &parties.tokens, &exchanges).await?;
+    let address = start_gateway(&mut shell, &bus, &config, &principal, &parties.tokens).await?;
     for party in parties.demo(&config, clock())? {
-        let mut options = broker_options(&config, server.as_ref(), &party.principal, party.seed)?;
+        let mut options = ground::options(&config, server.as_ref(), &party.principal, party.seed)?;
         options.may_see_streams = false;
         let party_bus = Bus::connect(options).await.with_context(|| format!("demo {}", party.principal))?;
         let health = shell.health().clone();
@@ -146,107 +143,21 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
         config.bus.nats_url.is_some(),
         "bus.nats_url: is not set; a service by itself joins a broker that runs (walras up starts one)"
     );
-    let seed = configured_seed(&config)?;
-    let bus = connect(&config, None, name, seed, &shell).await?;
-    watch_bus(&mut shell, &bus);
-    let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
+    let Ground { bus, principal, .. } = Ground::of_service(&config, name, &mut shell).await?;
     if name == "market" {
+        ground::ensure_streams(&config, &bus).await?;
         let journal = open_journal(&config).await?;
-        for (stream, principal, filter) in parties::configured(&config).replays() {
+        for (stream, principal, filter) in config.access().replays() {
             bus.ensure_replay(stream, &principal, &filter).await?;
         }
         let trusted = parties::trusted(&config);
         market_service::start(&mut shell, &bus, &journal, &config, &owner()?, &trusted)?;
     } else {
+        ground::wait_for_streams(&config, &bus).await?;
         let tokens = config.tenants.iter().map(|tenant| (*tenant.token_sha256.bytes(), tenant.id.clone()));
-        let tokens = tokens.collect();
-        start_gateway(&mut shell, &bus, &config, &tokens, &exchanges).await?;
+        start_gateway(&mut shell, &bus, &config, &principal, &tokens.collect()).await?;
     }
     Ok(shell)
-}
-
-/// The seed with which a service joins a broker that is not its child.
-fn configured_seed(config: &Config) -> Result<Option<String>> {
-    let Some(path) = &config.bus.seed_file else { return Ok(None) };
-    let seed = std::fs::read_to_string(path).with_context(|| format!("bus.seed_file {}", path.display()))?;
-    Ok(Some(seed.trim().to_owned()))
-}
-
-/// The broker, ours or another's, and the streams on it.
-async fn ground(config: &Config, parties: &Parties, shell: &mut Shell) -> Result<(Bus, Option<Server>)> {
-    let server = if config.bus.nats_url.is_some() {
-        None
-    } else {
-        let guard = GuardCommand::this_program().context("finding this program")?;
-        let mut spec = ServerSpec::new(config.data_dir.join("nats"), guard);
-        spec.binary.clone_from(&config.bus.nats_server);
-        spec.port = Some(config.bus.port).filter(|port| *port != 0);
-        spec.access = Some(parties.access.clone());
-        Some(Server::start(spec).await?)
-    };
-    let seed = if server.is_some() { Some(parties.service_seed.clone()) } else { configured_seed(config)? };
-    if let Some(server) = &server {
-        telemetry::show_broker(shell.meter(), server.state())?;
-    }
-    let bus = connect(config, server.as_ref(), SERVICE, seed, shell).await?;
-    let mut specs = vec![layout::answer_stream(), layout::order_stream()];
-    for exchange in config.market.exchanges.keys() {
-        specs.push(layout::command_stream("market", exchange.as_str()));
-        specs.push(layout::event_stream("market", exchange.as_str()));
-    }
-    for spec in &mut specs {
-        config.bus.shape(spec);
-        bus.ensure_stream(spec).await?;
-    }
-    Ok((bus, server))
-}
-
-fn broker_options(
-    config: &Config,
-    server: Option<&Server>,
-    principal: &str,
-    seed: Option<String>,
-) -> Result<BrokerOptions> {
-    let url = match (server, &config.bus.nats_url) {
-        (Some(server), _) => server.url(),
-        (None, Some(url)) => url.expose().to_owned(),
-        (None, None) => anyhow::bail!("bus.nats_url: is not set"),
-    };
-    let mut options = BrokerOptions::new(url, format!("walras {principal}"));
-    options.inbox_prefix = inbox_prefix(principal);
-    options.seed = seed;
-    options.certificate_authority.clone_from(&config.bus.certificate_authority);
-    options.monitoring_url = server.map(Server::monitoring_url).or_else(|| config.bus.monitoring_url.clone());
-    Ok(options)
-}
-
-async fn connect(
-    config: &Config,
-    server: Option<&Server>,
-    principal: &str,
-    seed: Option<String>,
-    shell: &Shell,
-) -> Result<Bus> {
-    let bus = Bus::connect(broker_options(config, server, principal, seed)?).await?;
-    telemetry::show_bus(shell.meter(), &bus)?;
-    let durability = bus.durable().await;
-    telemetry::show_durability(shell.meter(), &durability)?;
-    if durability != Durability::Always {
-        tracing::error!(
-            ?durability,
-            "the broker does not say that it syncs before it acknowledges: set `sync_interval: always`, or \
-             acknowledged commands can be lost with the machine"
-        );
-    }
-    Ok(bus)
-}
-
-/// Has readiness follow the connection to the broker.
-fn watch_bus(shell: &mut Shell, bus: &Bus) {
-    let (bus, health, meter) = (bus.clone(), shell.health().clone(), shell.meter().clone());
-    shell.spawn("bus watch", Stage::Reader, |stop| async move {
-        Ok(runtime::admin::watch_bus(bus, health, meter, stop).await?)
-    });
 }
 
 async fn open_journal(config: &Config) -> Result<Journal> {
@@ -258,8 +169,8 @@ async fn start_gateway(
     shell: &mut Shell,
     bus: &Bus,
     config: &Config,
+    principal: &PrincipalId,
     tokens: &BTreeMap<crate::gateway::TokenHash, proto::TenantId>,
-    exchanges: &[StreamName],
 ) -> Result<std::net::SocketAddr> {
     let settings = &config.gateway;
     let listener = tokio::net::TcpListener::bind(settings.listen)
@@ -267,9 +178,11 @@ async fn start_gateway(
         .with_context(|| format!("gateway.listen: {}: cannot listen", settings.listen))?;
     let address = listener.local_addr()?;
     let unique = unique();
+    let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
     let gateway = Arc::new(Gateway {
         identity: Identity::new(tokens.clone(), settings.requests_per_second, settings.burst),
-        desk: Desk::open(bus, SERVICE.parse()?, exchanges, &unique).await?,
+        desk: Desk::open(bus, principal.clone(), &exchanges, &unique).await?,
+        resources: resources(config),
         unique,
         made_up: AtomicU64::new(1),
         metrics: Metrics::new(&shell.meter().of("gateway"))?,
@@ -299,6 +212,13 @@ async fn start_gateway(
         }
     });
     Ok(address)
+}
+
+/// What one server of a market has, for people.
+fn resources(config: &Config) -> BTreeMap<MarketId, String> {
+    let markets = config.market.exchanges.values().flat_map(ExchangeSettings::all_markets);
+    let described = markets.filter(|market| !market.resources.is_empty());
+    described.map(|market| (market.market(), market.resources.clone())).collect()
 }
 
 /// Once everything is ready, says so: to people in a line, to programs in a file.

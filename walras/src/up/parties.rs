@@ -9,7 +9,7 @@ use proto::machine::Role;
 use proto::market::{Ladder, Trust};
 use proto::{Price, PrincipalId, StreamName, TenantId, Timestamp};
 use runtime::config::Config;
-use runtime::nats::access::{Access, MachineStream, Party, ServiceRole, ServiceUser, Storefront};
+use runtime::nats::access::{Access, Party, ServiceRole, ServiceUser, Storefront};
 use simulations::chance::Chance;
 use simulations::outside::{self, Habits, Hypervisor, HypervisorHabits, Listing};
 
@@ -19,8 +19,9 @@ use crate::gateway::{TokenHash, hash_token};
 
 /// The principal of all services in one process.
 pub(super) const SERVICE: &str = "all";
-/// Tenants of an installation whose configuration names none.
-const TENANTS: [&str; 4] = ["demo", "acme", "globex", "initech"];
+/// Tenants of an installation whose configuration names none: the first is whoever tries it, the others are those
+/// for whom the demo bids. Percentiles are told where five tenants win.
+const TENANTS: [&str; 8] = ["demo", "acme", "globex", "initech", "hooli", "stark", "tyrell", "wonka"];
 
 /// Everybody.
 pub(super) struct Parties {
@@ -42,35 +43,6 @@ pub(super) struct DemoParty {
     pub(super) party: demo::Party,
 }
 
-/// The access list that a configuration describes, without services.
-pub(super) fn configured(config: &Config) -> Access {
-    let party = |one: &runtime::config::Party| Party {
-        principal: one.principal.clone(),
-        nkey: one.nkey.as_str().to_owned(),
-    };
-    Access {
-        streams: config
-            .market
-            .exchanges
-            .keys()
-            .map(|stream| MachineStream { machine: ServiceRole::Market, stream: stream.clone() })
-            .collect(),
-        storefronts: config
-            .storefronts
-            .iter()
-            .map(|one| Storefront {
-                principal: one.principal.clone(),
-                nkey: one.nkey.as_str().to_owned(),
-                tenants: one.tenants.clone(),
-            })
-            .collect(),
-        hypervisors: config.hypervisors.iter().map(party).collect(),
-        operators: config.operators.iter().map(party).collect(),
-        observers: config.observers.iter().map(party).collect(),
-        ..Access::default()
-    }
-}
-
 /// For whom the configuration's storefronts may speak.
 pub(super) fn trusted(config: &Config) -> Vec<Trust> {
     let trust = |one: &runtime::config::Storefront| Trust {
@@ -85,7 +57,7 @@ impl Parties {
     /// Reads or makes every key and token that is needed.
     pub(super) fn prepare(config: &Config, wants_demo: bool) -> Result<Self> {
         let keys = Keys::in_folder(&config.data_dir)?;
-        let mut access = configured(config);
+        let mut access = config.access();
         let service = keys.user(SERVICE)?;
         access.services.push(ServiceUser {
             principal: SERVICE.parse()?,
@@ -181,12 +153,21 @@ impl Parties {
                     principal, &listings, habits, &run, generation, now, fork,
                 )))
             } else {
+                let standing = u64::from(config.demo.servers_per_market) * listings.len() as u64 / 2;
                 let habits = Habits {
-                    standing: u64::from(config.demo.servers_per_market) * listings.len() as u64 / 2,
+                    standing,
+                    // Who looks on need not wait until markets are full; and what an earlier run left behind ends.
+                    opening: standing,
+                    expires_permille: 1_000,
                     interval_milliseconds: 1_000 / u64::from(config.demo.bids_per_second.get()),
                     ..Habits::default()
                 };
-                let tenants = self.tenants.clone();
+                // Somebody's own bids are not mixed with those of the demo, where there is anybody else.
+                let others = self.tenants.iter().filter(|tenant| tenant.as_str() != TENANTS[0]);
+                let mut tenants: Vec<TenantId> = others.cloned().collect();
+                if tenants.is_empty() {
+                    tenants.clone_from(&self.tenants);
+                }
                 let storefront =
                     outside::Storefront::new(principal, tenants, listings.clone(), habits, &run, now, fork);
                 demo::Party::Storefront(Box::new(storefront.forgetful()))

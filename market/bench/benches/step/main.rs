@@ -135,7 +135,11 @@ impl Writer {
     fn rules(&mut self) -> Received<MarketCommand> {
         let operator = Sender { role: Role::Operator, principal: "ops".parse().unwrap() };
         // Ended bids are remembered as long as a notice is, so that forgetting is measured, too.
-        let rules = Rules { finished_bids_kept_seconds: NOTICE_SECONDS, ..Rules::default() };
+        let rules = Rules {
+            coalesce_milliseconds: 0,
+            finished_bids_kept_seconds: NOTICE_SECONDS,
+            ..Rules::default()
+        };
         Received::new(operator, MarketCommand::AdoptRules(AdoptRules { id: self.id(), rules }))
     }
 

@@ -1,0 +1,240 @@
+//! Every route of the OpenAPI document, its answers and its refusals.
+
+use std::collections::BTreeSet;
+
+use market::view::json::{BidAlone, Bids, History, MarketAlone, Markets};
+use proto::market::BidState;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use super::process::{Answered, Asked, Walras};
+use super::refusals::{self, check_problem};
+
+/// Requests after which a tenant that goes on asking must have been refused: its burst and then some.
+const FLOOD_REQUESTS_MAX: usize = 4_000;
+
+#[test]
+fn the_gateway_does_what_its_document_says() {
+    let Some(walras) = Walras::start() else { return };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async { walras.bus("hypervisor").await.offer("oak/gp.small", 1, 4).await });
+    what_is_public(&walras);
+    a_bid_from_placing_to_its_end(&walras);
+    a_command_repeated_is_answered_alike(&walras);
+    pages(&walras);
+    two_exchanges(&walras);
+    stage(&walras);
+    let mut wrong = refusals::bids(&walras);
+    wrong.extend(refusals::requests(&walras));
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert_eq!(walras.ask("demo", "GET", "/v1/bids/x", &Value::Null).status, 404, "no refused bid stands");
+    a_flood_costs_only_its_sender(&walras);
+    health(&walras);
+    the_document_holds(&walras);
+}
+
+fn read<T: DeserializeOwned>(answered: &Answered, status: u16) -> T {
+    assert_eq!(answered.status, status, "{}", answered.text);
+    assert_eq!(answered.header("content-type"), "application/json");
+    serde_json::from_str(&answered.text).unwrap_or_else(|error| panic!("{error}: {}", answered.text))
+}
+
+fn bid(id: &str, quantity: u32, market: &str, limit: &str) -> Value {
+    json!({"id": id, "cluster": "c", "pool": "p", "quantity": quantity,
+        "options": [{"market": market, "limit": limit}]})
+}
+
+fn what_is_public(walras: &Walras) {
+    let all: Markets = read(&walras.ask("", "GET", "/v1/markets", &Value::Null), 200);
+    let names: Vec<&str> = all.markets.iter().map(|one| one.market.as_str()).collect();
+    assert_eq!(names, ["oak/gp.large", "oak/gp.small", "yew/gp.small"], "both exchanges, by name");
+    let page: Markets = read(&walras.ask("", "GET", "/v1/markets?limit=1", &Value::Null), 200);
+    assert_eq!(page.next.as_ref().unwrap().as_str(), "oak/gp.large");
+    let rest: Markets = read(&walras.ask("", "GET", "/v1/markets?after=oak/gp.large", &Value::Null), 200);
+    assert_eq!((rest.markets.len(), rest.next), (2, None));
+    let one: MarketAlone = read(&walras.ask("", "GET", "/v1/markets/oak/gp.small", &Value::Null), 200);
+    assert_eq!(one.market.prices.supply, 4);
+    assert_eq!(one.market.resources.as_deref(), Some("2 vCPU, 4 GiB"), "as the catalogue says");
+    assert_eq!(all.markets[0].resources, None);
+    let head = walras.ask("", "HEAD", "/v1/markets", &Value::Null);
+    assert_eq!((head.status, head.text.as_str()), (200, ""));
+    for header in ["x-content-type-options", "x-frame-options", "cache-control", "content-security-policy"] {
+        assert!(!head.header(header).is_empty(), "{header}");
+    }
+    let console = walras.ask("", "GET", "/", &Value::Null);
+    assert!(console.status == 200 && console.text.contains("<title>Walras</title>"));
+}
+
+fn a_bid_from_placing_to_its_end(walras: &Walras) {
+    let first: BidAlone =
+        read(&walras.ask("demo", "POST", "/v1/bids", &bid("first", 2, "oak/gp.small", "0.010")), 201);
+    assert_eq!((first.bid.state, first.bid.tenant.as_str()), (BidState::Won, "demo"), "{first:?}");
+    let other: BidAlone =
+        read(&walras.ask("acme", "POST", "/v1/bids", &bid("first", 4, "oak/gp.small", "0.020")), 201);
+    assert_eq!(
+        (other.bid.state, other.bid.tenant.as_str()),
+        (BidState::Won, "acme"),
+        "an id is its tenant's"
+    );
+    let lost: BidAlone = read(&walras.ask("demo", "GET", "/v1/bids/first", &Value::Null), 200);
+    assert_eq!((lost.bid.state, lost.bid.units.leaving), (BidState::Losing, 2), "{lost:?}");
+
+    let terms = json!({"quantity": 1, "options": [{"market": "oak/gp.small", "limit": "0.030"}]});
+    let raised: BidAlone =
+        read(&walras.ask("demo", "PATCH", "/v1/bids/first", &json!({"version": 1, "terms": terms})), 200);
+    assert_eq!((raised.bid.version, raised.bid.units.winning), (2, 1), "{raised:?}");
+    let leaving = raised.bid.leases.iter().filter(|leases| leases.notice.is_some());
+    let leases: Vec<u64> = leaving.flat_map(|one| one.first..one.first + u64::from(one.units)).collect();
+    assert!(!leases.is_empty(), "{raised:?}");
+    let path = "/v1/bids/first/acknowledge";
+    let left: BidAlone = read(&walras.ask("demo", "POST", path, &json!({"leases": leases})), 200);
+    assert_eq!(left.bid.units.leaving, 0, "{left:?}");
+
+    let history: History =
+        read(&walras.ask("", "GET", "/v1/markets/oak/gp.small/history", &Value::Null), 200);
+    let prices: Vec<String> =
+        history.points.iter().filter_map(|point| Some(point.price?.to_string())).collect();
+    assert_eq!(prices.last().map(String::as_str), Some("0.020"), "{history:?}");
+    let from = history.points.last().unwrap().at;
+    let path = format!("/v1/markets/oak/gp.small/history?from={from}&limit=1");
+    let end: History = read(&walras.ask("", "GET", &path, &Value::Null), 200);
+    assert_eq!(end.points.len(), 1);
+
+    let ended: BidAlone = read(&walras.ask("demo", "DELETE", "/v1/bids/first?id=end", &Value::Null), 200);
+    assert_eq!(ended.bid.state, BidState::Cancelled);
+}
+
+fn a_command_repeated_is_answered_alike(walras: &Walras) {
+    let again = bid("again", 1, "oak/gp.large", "0.006");
+    let first: BidAlone = read(&walras.ask("demo", "POST", "/v1/bids", &again), 201);
+    let second: BidAlone = read(&walras.ask("demo", "POST", "/v1/bids", &again), 201);
+    assert_eq!(first.bid, second.bid);
+    let other = walras.ask("demo", "POST", "/v1/bids", &bid("again", 2, "oak/gp.large", "0.006"));
+    check_problem(&other, 409, "id-reused", "id", "again").unwrap();
+    for _ in 0..2 {
+        let ended: BidAlone =
+            read(&walras.ask("demo", "DELETE", "/v1/bids/again?id=over", &Value::Null), 200);
+        assert_eq!(ended.bid.state, BidState::Cancelled);
+    }
+    let unnamed = json!({"cluster": "c", "pool": "p", "quantity": 1,
+        "options": [{"market": "oak/gp.large", "limit": "0.006"}]});
+    let [one, two] = [(); 2].map(|()| {
+        let placed: BidAlone = read(&walras.ask("initech", "POST", "/v1/bids", &unnamed), 201);
+        placed.bid.bid
+    });
+    assert_ne!(one, two, "an id is made up for who names none");
+}
+
+fn pages(walras: &Walras) {
+    for number in 0..5 {
+        let placed = walras.ask(
+            "initech",
+            "POST",
+            "/v1/bids",
+            &bid(&format!("p{number}"), 1, "oak/gp.large", "0.006"),
+        );
+        assert_eq!(placed.status, 201, "{}", placed.text);
+    }
+    let (mut names, mut path) = (Vec::new(), "/v1/bids?limit=3".to_owned());
+    loop {
+        let page: Bids = read(&walras.ask("initech", "GET", &path, &Value::Null), 200);
+        names.extend(page.bids.iter().map(|one| one.bid.to_string()));
+        let Some(next) = page.next else { break };
+        path = format!("/v1/bids?limit=3&after={next}");
+    }
+    assert_eq!(names.len(), 7);
+    assert_eq!(names[2..], ["p0", "p1", "p2", "p3", "p4"], "oldest first");
+    let sequence =
+        read::<BidAlone>(&walras.ask("initech", "GET", "/v1/bids/p4", &Value::Null), 200).as_of.sequence;
+    let own = walras.ask("initech", "GET", &format!("/v1/bids/p4?wait_for={sequence}"), &Value::Null);
+    assert!(read::<BidAlone>(&own, 200).as_of.sequence >= sequence);
+    let ahead = walras.ask("initech", "GET", "/v1/bids/p4?wait_for=1000000", &Value::Null);
+    check_problem(&ahead, 503, "behind", "wait_for", "1000000").unwrap();
+}
+
+fn two_exchanges(walras: &Walras) {
+    let placed: BidAlone =
+        read(&walras.ask("acme", "POST", "/v1/bids", &bid("far", 1, "yew/gp.small", "0.002")), 201);
+    assert_eq!(placed.bid.state, BidState::Queued, "nobody offers servers there");
+    let listed: Bids = read(&walras.ask("acme", "GET", "/v1/bids?exchange=west", &Value::Null), 200);
+    assert_eq!(listed.bids.len(), 1);
+    let found: BidAlone = read(&walras.ask("acme", "GET", "/v1/bids/far", &Value::Null), 200);
+    assert_eq!(found.bid, placed.bid);
+    let path = "/v1/bids/far?exchange=main";
+    check_problem(&walras.ask("acme", "GET", path, &Value::Null), 404, "unknown", "bid", "far").unwrap();
+    let ended: BidAlone = read(&walras.ask("acme", "DELETE", "/v1/bids/far", &Value::Null), 200);
+    assert_eq!(ended.bid.state, BidState::Cancelled);
+}
+
+/// The bids that the refusals are about.
+fn stage(walras: &Walras) {
+    for (tenant, id) in [("demo", "standing"), ("demo", "ended"), ("acme", "foreign")] {
+        let placed = walras.ask(tenant, "POST", "/v1/bids", &bid(id, 1, "oak/gp.large", "0.006"));
+        assert_eq!(placed.status, 201, "{}", placed.text);
+    }
+    assert_eq!(walras.ask("demo", "DELETE", "/v1/bids/ended", &Value::Null).status, 200);
+}
+
+fn a_flood_costs_only_its_sender(walras: &Walras) {
+    let limited = walras.metric("walras_gateway_rate_limited_total", &[]);
+    let authorization = walras.bearer("globex");
+    let asked =
+        Asked { method: "GET", path: "/v1/bids", authorization: &authorization, content_type: "", body: b"" };
+    let refused =
+        (0..FLOOD_REQUESTS_MAX).map(|_| walras.send(&asked)).find(|answered| answered.status != 200);
+    let refused = refused.expect("a flood is refused");
+    check_problem(&refused, 429, "too-many-requests", "", "").unwrap();
+    assert_eq!(refused.header("retry-after"), "1");
+    assert_eq!(walras.ask("demo", "GET", "/v1/bids", &Value::Null).status, 200);
+    assert!(walras.metric("walras_gateway_rate_limited_total", &[]) > limited);
+}
+
+fn health(walras: &Walras) {
+    let ready = walras.admin("/readyz");
+    assert_eq!(ready.status, 200, "{}", ready.text);
+    let conditions: Vec<String> =
+        ready.json()["conditions"].as_array().unwrap().iter().map(|one| one["name"].to_string()).collect();
+    for name in ["bus connected", "gateway", "configuration of main", "configuration of west"] {
+        assert!(conditions.contains(&format!("\"{name}\"")), "{name}: {conditions:?}");
+    }
+    assert_eq!(walras.admin("/livez").status, 200);
+    for status in ["400", "401", "404", "409", "413", "415", "422", "429", "405"] {
+        let label = format!("\"{status}\"");
+        assert!(walras.metric("walras_gateway_requests_total", &[&label]) > 0.0, "{status} is counted");
+    }
+    assert!(walras.metric("walras_gateway_bodies_refused_total", &[]) >= 1.0);
+}
+
+/// Every operation was tried and succeeded once, and nothing was answered with a status that the document does not
+/// name for it.
+fn the_document_holds(walras: &Walras) {
+    let document = walras.ask("", "GET", "/openapi.json", &Value::Null).json();
+    let committed = include_str!("../../openapi.json");
+    assert_eq!(document, serde_json::from_str::<Value>(committed).unwrap());
+    let mut succeeded = BTreeSet::new();
+    let mut operations = BTreeSet::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        operations.extend(methods.as_object().unwrap().keys().map(|method| (path.clone(), method.clone())));
+    }
+    for (method, path, status) in walras.seen() {
+        let method = method.to_lowercase();
+        let Some((pattern, _)) =
+            operations.iter().find(|(pattern, of)| *of == method && fits(pattern, &path))
+        else {
+            continue;
+        };
+        let declared = &document["paths"][pattern][&method]["responses"];
+        assert!(!declared[status.to_string()].is_null(), "{method} {pattern} answers {status}: {declared}");
+        if status < 300 {
+            succeeded.insert((pattern.clone(), method));
+        }
+    }
+    operations.remove(&("/v1/events".to_owned(), "get".to_owned()));
+    assert_eq!(succeeded, operations, "every operation was tried; events have a test of their own");
+}
+
+fn fits(pattern: &str, path: &str) -> bool {
+    let (pattern, path): (Vec<_>, Vec<_>) = (pattern.split('/').collect(), path.split('/').collect());
+    pattern.len() == path.len()
+        && pattern.iter().zip(path).all(|(one, other)| one.starts_with('{') || *one == other)
+}

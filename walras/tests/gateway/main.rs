@@ -1,0 +1,11 @@
+//! The gateway as its users meet it: `walras up --no-demo` as a process, asked over HTTP and over the bus.
+//!
+//! The `nats-server` comes from `WALRAS_NATS_SERVER`, else from PATH. Without one these tests print a line and pass,
+//! unless `WALRAS_REQUIRE_NATS=1` asks for them.
+
+mod bus;
+mod http;
+mod live;
+mod process;
+mod refusals;
+mod services;
