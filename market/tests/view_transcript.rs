@@ -5,7 +5,9 @@
 #[allow(dead_code)] // shared with the tests of the view
 mod view_told;
 
-use market::view::transcript::{Act, Hash, Opening, Record, Secret, Transcript, check_chain, origin};
+use market::view::transcript::{
+    Act, ActKind, Acts, Hash, Opening, Record, SALTS_MAX, Secret, Transcript, check_chain, origin,
+};
 use proptest::prelude::*;
 use proto::market::MarketEvent;
 use proto::{StreamName, Timestamp};
@@ -191,4 +193,18 @@ fn a_record_is_written_so() {
         records[0].hash().to_string(),
         "1e19ef146bb071b73665ba22cd7aa57186e7ab73cde935719c5a2a4c1d780076"
     );
+}
+
+/// The salts that a tenant is given are those of its openings, whichever acts they are of.
+#[test]
+fn salts_are_those_of_the_openings() {
+    let secret = Secret::new(SECRET);
+    let salts = secret.salts(&Acts { number: 7, version: 3, end: Some(ActKind::Expired) });
+    let kinds: Vec<_> = salts.salts.iter().map(|one| (one.version, one.act)).collect();
+    assert_eq!(kinds[..3], [(1, ActKind::Placed), (2, ActKind::Amended), (3, ActKind::Amended)]);
+    assert_eq!(kinds[3..], [(0, ActKind::Expired)]);
+    let opened = Opening::of(&secret, &MarketEvent::BidExpired { number: 7 }).unwrap();
+    assert_eq!(salts.salts[3].salt, opened.salt);
+    let many = secret.salts(&Acts { number: 7, version: SALTS_MAX + 5, end: None });
+    assert_eq!((many.salts.len() as u32, many.salts[0].version), (SALTS_MAX, 6));
 }

@@ -88,6 +88,7 @@ fn channels_are_the_subjects_of_the_bus() {
             ("role", "storefront"),
             ("principal", "s1"),
             ("exchange", "main"),
+            ("question", "state"),
             ("region", "dfw"),
             ("class", "gp.large"),
         ] {
@@ -103,6 +104,7 @@ fn channels_are_the_subjects_of_the_bus() {
     assert_eq!(address("command"), subject::command("market", &stream, &sender));
     assert_eq!(address("event"), subject::events("market", &stream));
     assert_eq!(address("answer"), subject::answer(&sender.principal));
+    assert_eq!(address("query"), subject::query("market", &stream, "state"));
     assert_eq!(address("price"), subject::price(&stream, &"dfw/gp.large".parse().unwrap()));
 }
 

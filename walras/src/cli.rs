@@ -11,7 +11,7 @@ use crate::client::Connection;
 
 /// The open spot market and capacity scheduler for hosted Kubernetes.
 #[derive(Debug, Parser)]
-#[command(name = "walras", version, propagate_version = true)]
+#[command(name = "walras", version)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -267,4 +267,31 @@ pub struct SwarmArgs {
     /// Print JSON, for programs.
     #[arg(long)]
     pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Two arguments of one name, say, are found only when the subcommand is used.
+    #[test]
+    fn every_command_can_be_read() {
+        Cli::command().debug_assert();
+        let console = include_str!("../../README.md").lines().filter_map(|line| line.strip_prefix("$ "));
+        let documented = console.filter(|line| line.starts_with("walras "));
+        for arguments in [
+            "walras amend first --version 1 --quantity 2 --option eu-alder-1/gp.large=0.045",
+            "walras bid --id first --quantity 2 --option eu-alder-1/gp.large=0.030:0.050",
+            "walras acknowledge first 1 2",
+            "walras nats-accounts --config walras.toml",
+            "walras replay --audit --json",
+        ]
+        .into_iter()
+        .chain(documented)
+        {
+            Cli::try_parse_from(arguments.split(' ')).unwrap_or_else(|error| panic!("{arguments}: {error}"));
+        }
+    }
 }

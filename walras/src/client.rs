@@ -119,12 +119,11 @@ impl Client {
                 Ok(Ended::Enough) => return Ok(()),
                 Err(Unfollowed::Refused(refusal)) => return Err(refusal),
                 Ok(Ended::Broken) | Err(Unfollowed::Unreached(_)) if seen != before => attempts = 0,
-                Ok(Ended::Broken) => {}
                 // One that was never reached is not waited for.
                 Err(Unfollowed::Unreached(error)) if seen.is_none() || attempts >= FOLLOW_ATTEMPTS_MAX => {
                     return Err(error);
                 }
-                Err(Unfollowed::Unreached(_)) => {}
+                Ok(Ended::Broken) | Err(Unfollowed::Unreached(_)) => {}
             }
             attempts += 1;
             anyhow::ensure!(attempts <= FOLLOW_ATTEMPTS_MAX, "the gateway ends the events again and again");

@@ -1,11 +1,13 @@
 //! The market as a service: each exchange's machine in a runner, a view of it that answers questions, and the
 //! operator's configuration brought into force as commands like everybody else's.
 
+mod asked;
 mod figures;
 mod reading;
 mod steward;
 mod transcript;
 
+pub use asked::{QUERIED_AS, RECORDS_MAX};
 pub use reading::Reading;
 pub use transcript::Transcriber;
 
@@ -58,8 +60,16 @@ pub fn start(
         shell.spawn(format!("configuration of {exchange}"), Stage::Entrance, |stop| {
             steward.run(stop, condition)
         });
-        let transcriber = Transcriber::new(journal.clone(), exchange.clone(), transcript_dir(config))?;
-        shell.spawn(format!("transcript of {exchange}"), Stage::Reader, |stop| transcriber.run(stop));
+        let transcriber = Transcriber::new(
+            journal.clone(),
+            exchange.clone(),
+            transcript_dir(config),
+            config.runner.archive_dir.clone(),
+        )?;
+        shell.spawn(format!("transcript of {exchange}"), Stage::Reader, {
+            let bus = bus.clone();
+            |stop| transcriber.run(bus, stop)
+        });
     }
     Ok(())
 }

@@ -10,14 +10,18 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use journal::Journal;
+use journal::{Journal, Row};
 use market::Market;
 use market::view::transcript::{Hash, Record, Secret, Transcript, origin};
 use proto::StreamName;
 use proto::envelope::EventBatch;
 use proto::market::MarketEvent;
+use proto::subject;
+use runtime::bus::Bus;
 use runtime::runner::journal_stream;
 use runtime::shell::Stop;
+
+use crate::asked::{Asked, QUERIED_AS, answer};
 
 /// Pause between two looks at the journal.
 const LOOK: Duration = Duration::from_secs(1);
@@ -33,6 +37,7 @@ pub struct Transcriber {
     journal: Journal,
     exchange: StreamName,
     folder: PathBuf,
+    archive: Option<PathBuf>,
     secret: Secret,
     fold: Transcript,
     /// Up to which row of the journal the file goes.
@@ -40,25 +45,41 @@ pub struct Transcriber {
 }
 
 impl Transcriber {
-    /// A transcriber that goes on where the files in `folder` end. The secret is made at its first start and kept
-    /// beside them, readable by its owner alone.
+    /// A transcriber that goes on where the files in `folder` end; `archive` is where old rows are. The secret is
+    /// made at its first start and kept beside them, readable by its owner alone. Replicas of an exchange must be
+    /// given one secret: what one commits to the others open.
     ///
     /// # Errors
     /// When a file cannot be read or made.
-    pub fn new(journal: Journal, exchange: StreamName, folder: PathBuf) -> Result<Self> {
+    pub fn new(
+        journal: Journal,
+        exchange: StreamName,
+        folder: PathBuf,
+        archive: Option<PathBuf>,
+    ) -> Result<Self> {
         fs::create_dir_all(&folder).with_context(|| format!("folder {}", folder.display()))?;
         let secret = secret(&folder.join(format!("{exchange}.secret")))?;
-        let mut transcriber =
-            Self { journal, fold: Transcript::new(&exchange), exchange, folder, secret, sequence: 0 };
+        let mut transcriber = Self {
+            journal,
+            fold: Transcript::new(&exchange),
+            exchange,
+            folder,
+            archive,
+            secret,
+            sequence: 0,
+        };
         transcriber.go_on()?;
         Ok(transcriber)
     }
 
-    /// Follows the journal until the stop.
+    /// Follows the journal until the stop, and answers what is asked about the transcript.
     ///
     /// # Errors
     /// When the journal or the file fails.
-    pub async fn run(mut self, stop: Stop) -> Result<()> {
+    pub async fn run(mut self, bus: Bus, stop: Stop) -> Result<()> {
+        let asked = Asked { path: self.path(), secret: self.secret.clone() };
+        let filter = subject::query(QUERIED_AS, &self.exchange, ">");
+        let _serving = bus.serve(&filter, move |query| answer(asked.clone(), query)).await?;
         let follow = async {
             loop {
                 if self.catch_up().await? == 0 {
@@ -106,11 +127,8 @@ impl Transcriber {
         let stream = journal_stream::<Market>(&self.exchange);
         let rows = match self.journal.load_from(&stream, self.sequence, ROWS_MAX, BYTES_MAX).await {
             Ok(rows) => rows,
-            Err(journal::JournalError::Gap { .. }) => {
-                // Older rows have moved to the archive: a transcript begun late has a gap, and says so by its chain.
-                tracing::warn!(exchange = %self.exchange, "rows before the transcript are archived: it begins with the oldest in the database");
-                anyhow::bail!("the transcript of {} needs rows that are archived", self.exchange);
-            }
+            // Older rows have moved to the archive.
+            Err(journal::JournalError::Gap { .. }) => self.archived(&stream).await?,
             Err(error) => return Err(error.into()),
         };
         let Some(last) = rows.last().map(|row| row.seq) else { return Ok(0) };
@@ -129,6 +147,24 @@ impl Transcriber {
         self.sequence = last;
         self.write(&lines)?;
         Ok(count)
+    }
+
+    /// The next rows of the archive.
+    async fn archived(&self, stream: &str) -> Result<Vec<Row>> {
+        let Some(folder) = self.archive.clone() else {
+            anyhow::bail!("the transcript of {} needs rows that are archived", self.exchange)
+        };
+        let (stream, after) = (stream.to_owned(), self.sequence);
+        let read = move || -> Result<Vec<Row>, journal::JournalError> {
+            journal::archived_rows(&folder, &stream, after)?.take(ROWS_MAX).collect()
+        };
+        let rows = tokio::task::spawn_blocking(read).await??;
+        ensure!(
+            !rows.is_empty(),
+            "the transcript of {}: rows after {after} are neither kept nor archived",
+            self.exchange
+        );
+        Ok(rows)
     }
 
     fn write(&self, lines: &[u8]) -> Result<()> {

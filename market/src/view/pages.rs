@@ -6,7 +6,9 @@ use proto::machine::CommandKey;
 use proto::market::BidNumber;
 use proto::{BidId, MarketId, TenantId, Timestamp};
 
+use super::bid::End;
 use super::leases::Span;
+use super::transcript::{ActKind, Acts};
 use super::{View, bid, history, json, market};
 
 /// Most entries of one page.
@@ -52,6 +54,16 @@ impl View {
     pub fn bid(&self, tenant: &TenantId, id: &BidId) -> Option<json::BidAlone> {
         let (_, bid) = self.find(tenant, id)?;
         Some(json::BidAlone { as_of: self.as_of, bid: self.bid_as_json(bid) })
+    }
+
+    /// What a tenant did with one of its bids, in numbers, for opening the transcript's commitments to it.
+    pub fn acts(&self, tenant: &TenantId, id: &BidId) -> Option<Acts> {
+        let (number, bid) = self.find(tenant, id)?;
+        let end = bid.end.map(|end| match end {
+            End::Cancelled => ActKind::Cancelled,
+            End::Expired => ActKind::Expired,
+        });
+        Some(Acts { number, version: bid.version, end })
     }
 
     pub(super) fn find(&self, tenant: &TenantId, id: &BidId) -> Option<(BidNumber, &bid::Bid)> {

@@ -8,7 +8,7 @@ use crate::machine::Role;
 use crate::subject::ROOT;
 
 /// Who does what on which channel with which messages. `true`: the party sends, `false`: it reads.
-const OPERATIONS: [(Role, bool, &str, &[&str], &str); 12] = [
+const OPERATIONS: [(Role, bool, &str, &[&str], &str); 14] = [
     (Role::Storefront, true, "command", &["command", "commands"], "Bids for the tenants it is trusted for."),
     (Role::Storefront, false, "answer", &["answers"], "Answers, awards and notices of the bids it placed."),
     (
@@ -20,6 +20,7 @@ const OPERATIONS: [(Role, bool, &str, &[&str], &str); 12] = [
     ),
     (Role::Gateway, false, "answer", &["answers"], "Answers, awards and notices of the bids it placed."),
     (Role::Gateway, false, "event", &["events"], "Everything, to answer readers from its own view."),
+    (Role::Gateway, true, "query", &["question"], "What stands, to begin from or to read once."),
     (Role::Hypervisor, true, "command", &["command", "commands"], "What servers it has (`SupplyOffered`)."),
     (Role::Hypervisor, false, "answer", &["answers"], "Answers to what it offered."),
     (
@@ -31,6 +32,7 @@ const OPERATIONS: [(Role, bool, &str, &[&str], &str); 12] = [
     ),
     (Role::Operator, false, "answer", &["answers"], "Answers to what it asked."),
     (Role::Service, true, "event", &["events"], "The owner of a stream says what it decided."),
+    (Role::Service, false, "query", &["question"], "The owner of a stream answers from a view of it."),
     (Role::Service, true, "answer", &["answers"], "The owner of a stream answers each sender."),
     (Role::Service, true, "price", &["report"], "The owner of an exchange reports each changed market."),
 ];
@@ -84,6 +86,21 @@ fn channels() -> Value {
             "description": "What concerns one sender of commands.",
             "parameters": { "principal": id("Who is answered.") },
             "messages": references(&["answers"]),
+        },
+        "query": {
+            "address": format!("{ROOT}.query.{{machine}}.{{stream}}.{{question}}"),
+            "description": "Request and reply, for services only: the answers hold every tenant's facts. The reply \
+                comes in parts, in order, with the header Walras-Part (from 0) and on the last one Walras-Last; each \
+                part that itself names a reply subject is confirmed there with an empty message, or no more follow. \
+                Walras-Refused says in words why there is no answer.",
+            "parameters": {
+                "machine": { "description": "Who is asked: a machine, or `transcript` for what its rounds leave.",
+                    "enum": ["market", "transcript"] },
+                "stream": id("The machine's stream: for the market, the exchange."),
+                "question": { "description": "What is asked.",
+                    "enum": ["state", "bids", "markets", "history", "records", "salts"] },
+            },
+            "messages": references(&["question"]),
         },
         "price": {
             "address": format!("{ROOT}.price.{{exchange}}.{{region}}.{{class}}"),
@@ -155,6 +172,23 @@ fn messages() -> Value {
             "What one turn of the market decided. Readers tolerate fields they do not know."),
         "answers": message("market-answers.schema.json", "answers", "Answers",
             "What one turn of the market means for one principal. Readers tolerate fields they do not know."),
+        "question": {
+            "name": "question",
+            "title": "A question",
+            "summary": "Which part is asked for. Of `state`, nothing; the others take what they need of these fields.",
+            "contentType": "application/json",
+            "payload": { "type": "object", "properties": {
+                "tenant": { "type": "string", "description": "bids: whose." },
+                "bid": { "type": "string", "description": "bids: only this one." },
+                "market": { "type": "string", "description": "markets: only this one; history: of which." },
+                "from": { "type": "string", "format": "date-time", "description": "history: from this instant on." },
+                "after": { "description": "bids, markets, records: what comes behind this one." },
+                "limit": { "type": "integer", "description": "At most so many." },
+                "number": { "type": "integer", "description": "salts: the bid's number." },
+                "version": { "type": "integer", "description": "salts: its newest version." },
+                "end": { "type": "string", "enum": ["cancelled", "expired"], "description": "salts: how it ended." },
+            } },
+        },
         "report": message("market-report.schema.json", "report", "Public figures",
             "Price, lowest winning bid, reserve, supply and demand of one market."),
     })

@@ -211,9 +211,12 @@ fn convert(
             Ok(integer) => Value::Integer(integer),
             Err(_) => return Err(ConfigError::value(here, path, "a whole number beyond 64 bits")),
         },
-        DeValue::Float(_) => {
-            let problem = "numbers with decimals are written as text, such as \"0.031\"";
-            return Err(ConfigError::value(here, path, problem));
+        DeValue::Float(number) => {
+            let problem = format!(
+                "numbers with decimals are written as text, such as \"0.031\", not {}",
+                number.as_str()
+            );
+            return Err(ConfigError::value(here, path, &problem));
         }
         DeValue::Datetime(_) => {
             return Err(ConfigError::value(here, path, "instants are written as text"));

@@ -80,6 +80,9 @@ pub fn orders(role: &str, principal: &str) -> String {
     format!("{PREFIX}.order.{role}.{principal}")
 }
 
+/// Under this name, as if it were a machine, questions about the markets' transcripts go.
+pub const TRANSCRIPTS: &str = "transcript";
+
 /// Filter of the queries to a machine; `*` = to every machine.
 #[must_use]
 pub fn queries(machine: &str) -> String {

@@ -84,6 +84,7 @@ impl Permissions {
         }
         if role == ServiceRole::Market {
             self.publish.push(layout::PRICES.to_owned());
+            self.subscribe.push(layout::queries(layout::TRANSCRIPTS));
         }
         self.subscribe.push(layout::queries(machine));
         for one in access.streams.iter().filter(|one| one.machine == role) {

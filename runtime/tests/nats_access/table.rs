@@ -136,6 +136,7 @@ pub(crate) const SUBSCRIBE: &[(&str, &str)] = &[
     ("walras.v1.command.market.main.storefront.s1", ""),
     ("walras.v1.command.>", ""),
     ("walras.v1.query.market.>", "M"),
+    ("walras.v1.query.transcript.>", "M"),
     ("walras.v1.query.market.main.state", "M"),
     ("walras.v1.query.placement.>", "P"),
     ("walras.v1.query.>", ""),

@@ -1,5 +1,7 @@
 //! `walras bid|amend|cancel|acknowledge|bids|notices`.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use market::view::json::{Bid, BidAlone, Bids};
 use proto::market::{BidState, Terms};
@@ -11,6 +13,10 @@ use crate::gateway::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
 
 /// Bids asked for at a time.
 const PAGE: usize = 500;
+/// How often a bid is looked at until its round has closed.
+const ROUND_LOOK: Duration = Duration::from_millis(100);
+/// Looks at a bid that wins nothing: two rounds of the usual length, and then some.
+const ROUND_LOOKS_MAX: u32 = 6;
 
 /// Places a bid.
 ///
@@ -28,7 +34,8 @@ pub fn place(arguments: &BidArgs) -> Result<()> {
         expires_at: terms.expires_at,
     };
     let client = Client::new(&arguments.connection)?;
-    show(&arguments.connection, &client.post::<BidAlone>("/v1/bids", &request)?)
+    let placed = client.post::<BidAlone>("/v1/bids", &request)?;
+    show(&arguments.connection, &after_round(&client, &arguments.connection, placed)?)
 }
 
 /// Replaces a bid's terms.
@@ -48,7 +55,21 @@ pub fn amend(arguments: &AmendArgs) -> Result<()> {
         terms: terms(&arguments.terms),
         give_up: arguments.give_up.clone(),
     };
-    show(&arguments.connection, &client.patch::<BidAlone>(&path, &request)?)
+    let amended = client.patch::<BidAlone>(&path, &request)?;
+    show(&arguments.connection, &after_round(&client, &arguments.connection, amended)?)
+}
+
+/// The bid as the round leaves it that its terms came into: rounds gather for a moment, and a person wants to know
+/// what became of the bid. A program is told at once, and follows the events.
+fn after_round(client: &Client, connection: &Connection, mut bid: BidAlone) -> Result<BidAlone> {
+    for _ in 0..ROUND_LOOKS_MAX {
+        if connection.json || bid.bid.units.queued == 0 {
+            break;
+        }
+        std::thread::sleep(ROUND_LOOK);
+        bid = client.get(&format!("/v1/bids/{}", bid.bid.bid))?;
+    }
+    Ok(bid)
 }
 
 fn terms(arguments: &TermsArgs) -> Terms {

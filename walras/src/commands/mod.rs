@@ -7,3 +7,4 @@ pub mod prices;
 pub mod replay;
 pub mod simulate;
 pub mod table;
+mod transcript;

@@ -1,5 +1,5 @@
 //! `walras replay`: reads a journal back, archive and database, and checks every hash; with `--audit` decides
-//! everything again.
+//! everything again, and compares the transcript, where one is kept, with the journal.
 
 use std::path::Path;
 
@@ -12,6 +12,7 @@ use serde_json::json;
 use turn::{Audited, Settings, Turn};
 
 use super::table::{hex, print_json, print_line};
+use super::transcript::Comparison;
 use crate::cli::ReplayArgs;
 
 /// Rows read from the database at a time.
@@ -26,6 +27,8 @@ struct Replayed {
     decided: u64,
     archived: u64,
     input_bytes: u64,
+    /// The transcript, if one is compared.
+    transcript: Option<Comparison>,
 }
 
 /// Reads exchanges back.
@@ -61,6 +64,9 @@ async fn one(
     let settings = Settings { answers_kept: config.runner.answers_kept.get() as usize };
     let mut turn = Turn::<Market>::new(exchange.clone(), settings);
     let mut replayed = Replayed::default();
+    if arguments.audit {
+        replayed.transcript = Comparison::of(&market_service::transcript_dir(config), exchange)?;
+    }
     let stream = runtime::runner::journal_stream::<Market>(exchange);
     if let Some(folder) = config.runner.archive_dir.as_deref().filter(|folder| Path::is_dir(folder)) {
         for row in journal::archived_rows(folder, &stream, 0)? {
@@ -78,11 +84,13 @@ async fn one(
         }
     }
     turn.check()?;
+    let transcript = replayed.transcript.take().map(Comparison::end).transpose()?;
     let chain = hex(&turn.chain());
     if arguments.json {
         return print_json(&json!({
             "exchange": exchange, "rows": replayed.rows, "archived": replayed.archived,
             "decided_again": replayed.decided, "input_bytes": replayed.input_bytes, "chain": chain,
+            "transcript_records": transcript,
         }));
     }
     let how = if arguments.audit {
@@ -90,8 +98,10 @@ async fn one(
     } else {
         "folded".to_owned()
     };
+    let transcript =
+        transcript.map_or_else(String::new, |records| format!("; {records} records of the transcript fit"));
     print_line(&format!(
-        "exchange {exchange}: {} rows ({} archived), {how}; every hash fits; chain {chain}",
+        "exchange {exchange}: {} rows ({} archived), {how}; every hash fits; chain {chain}{transcript}",
         replayed.rows, replayed.archived
     ))
 }
@@ -103,6 +113,9 @@ fn take(audit: bool, turn: &mut Turn<Market>, row: journal::Row, replayed: &mut 
     if audit {
         let audited = turn.audit(&row)?;
         replayed.decided += u64::from(audited == Audited::Decided);
+        if let Some(transcript) = &mut replayed.transcript {
+            transcript.row(row.sequence, &row.events)?;
+        }
     } else {
         turn.fold(&row, false)?;
     }

@@ -236,7 +236,7 @@ pub(super) async fn show(
     shown(&gateway, exchange, &tenant, &bid, sequence, StatusCode::OK).await
 }
 
-fn name(text: &str) -> Result<BidId, Problem> {
+pub(super) fn name(text: &str) -> Result<BidId, Problem> {
     text.parse().map_err(|error: proto::id::IdError| Problem::malformed("id", text, &error.to_string()))
 }
 

@@ -41,6 +41,7 @@ struct Exchange {
 
 /// Asks the market, and reads from views of it.
 pub struct Desk {
+    bus: Bus,
     exchanges: BTreeMap<StreamName, Exchange>,
     first: StreamName,
     waiting: Arc<Waiting>,
@@ -73,7 +74,7 @@ impl Desk {
             let batcher = Batcher::start(bus.clone(), subject, format!("{unique}.{name}"));
             (name.clone(), Exchange { batcher, mirror: Mirror::start(bus.clone(), name.clone()) })
         };
-        Ok(Self { exchanges: exchanges.iter().map(open).collect(), first, waiting })
+        Ok(Self { bus: bus.clone(), exchanges: exchanges.iter().map(open).collect(), first, waiting })
     }
 
     /// The exchange that clears a market; the first one for a market nobody knows, which refuses it by name.
@@ -180,6 +181,30 @@ impl Desk {
             .await
             .map_err(|_| Problem::behind(sequence))?;
         Ok(exchange.mirror.read(read))
+    }
+
+    /// Asks whoever writes the transcript of an exchange.
+    ///
+    /// # Errors
+    /// 404 for an exchange nobody knows, 503 when there is no answer in time.
+    pub async fn transcript(
+        &self,
+        exchange: &StreamName,
+        question: &str,
+        asked: &serde_json::Value,
+    ) -> Result<Bytes, Problem> {
+        if !self.exchanges.contains_key(exchange) {
+            return Err(Problem::not_found("exchange", exchange.as_str()));
+        }
+        let subject = proto::subject::query(market_service::QUERIED_AS, exchange, question);
+        let answered = self.bus.request(&subject, Bytes::from(asked.to_string()), READ_WAIT).await;
+        match answered {
+            Ok(parts) => Ok(Bytes::from(parts.concat())),
+            Err(error) => {
+                tracing::warn!(%exchange, %error, "the transcript is not answered for");
+                Err(Problem::unanswered("the market service does not answer for the transcript"))
+            }
+        }
     }
 
     /// The names of all exchanges.

@@ -16,6 +16,7 @@ mod mirror;
 pub mod openapi;
 pub mod problem;
 mod recent;
+mod transcripts;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,6 +99,8 @@ pub fn router(gateway: Arc<Gateway>, body_bytes_max: usize) -> Router {
         .route("/v1/bids", post(bids::place).get(bids::list))
         .route("/v1/bids/{id}", patch(bids::amend).delete(bids::cancel).get(bids::show))
         .route("/v1/bids/{id}/acknowledge", post(bids::acknowledge))
+        .route("/v1/bids/{id}/salts", get(transcripts::salts))
+        .route("/v1/transcripts/{exchange}", get(transcripts::records))
         .route("/v1/markets", get(markets::list))
         .route("/v1/markets/{region}/{class}", get(markets::show))
         .route("/v1/markets/{region}/{class}/history", get(markets::history))

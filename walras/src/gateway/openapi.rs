@@ -2,6 +2,7 @@
 //! and committed as `walras/openapi.json`.
 
 use market::view::json::{BidAlone, Bids, History, MarketAlone, Markets};
+use market::view::transcript::{Record, Salts};
 use proto::market::{Answer, MarketReport};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
@@ -120,6 +121,35 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         method: "get",
+        path: "/v1/bids/{id}/salts",
+        id: "showSalts",
+        summary: "What it takes, beside what you sent, to find one of your bids in the transcript.",
+        path_parameters: &["id"],
+        query: &[EXCHANGE],
+        body: None,
+        success: 200,
+        answer: "Salts",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/transcripts/{exchange}",
+        id: "readTranscript",
+        summary: "What each round left for those who want to check it: a record to a line, chained by hash.",
+        path_parameters: &["exchange"],
+        query: &[
+            ("after", "integer", "Records of the rounds behind this one."),
+            ("limit", "integer", "At most so many, up to 1,000; 100 where it is missing."),
+        ],
+        body: None,
+        success: 200,
+        answer: "Record",
+        needs_token: false,
+        refusals: &[400, 404, 422, 503],
+    },
+    Operation {
+        method: "get",
         path: "/v1/markets",
         id: "listMarkets",
         summary: "Every market: price, reserve, the bid to win now, supply and demand.",
@@ -203,7 +233,7 @@ fn describe(operation: &Operation) -> Value {
     let mut responses = Map::new();
     responses.insert(
         operation.success.to_string(),
-        json!({ "description": "Done.", "content": { "application/json": { "schema": reference(operation.answer) } } }),
+        json!({ "description": "Done.", "content": { media_type(operation): { "schema": reference(operation.answer) } } }),
     );
     for status in operation.refusals {
         responses.insert(status.to_string(), refusal());
@@ -222,6 +252,11 @@ fn describe(operation: &Operation) -> Value {
         described["security"] = json!([{ "token": [] }]);
     }
     described
+}
+
+/// A transcript is a record to a line, everything else is one JSON value.
+fn media_type(operation: &Operation) -> &'static str {
+    if operation.answer == "Record" { "application/x-ndjson" } else { "application/json" }
 }
 
 fn events() -> Value {
@@ -268,6 +303,8 @@ fn schemas() -> Value {
     generator.subschema_for::<MarketAlone>();
     generator.subschema_for::<Markets>();
     generator.subschema_for::<History>();
+    generator.subschema_for::<Salts>();
+    generator.subschema_for::<Record>();
     generator.subschema_for::<Following>();
     generator.subschema_for::<Gap>();
     generator.subschema_for::<MarketReport>();

@@ -94,6 +94,14 @@ impl Problem {
         problem
     }
 
+    /// A read that nobody answered in time.
+    pub fn unanswered(detail: &str) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let mut problem = Self::new(status, "unanswered", "No answer in time", detail);
+        problem.retry_after_seconds = Some(1);
+        problem
+    }
+
     /// A number that may not be.
     pub fn out_of_range(field: &str, value: impl std::fmt::Display, problem: &str) -> Self {
         Refusal::new(RefusalReason::OutOfRange, field, value, problem).into()

@@ -139,7 +139,9 @@ fn streams(config: &Config) -> Vec<StreamSpec> {
         specs.push(layout::command_stream("market", exchange.as_str()));
         specs.push(layout::event_stream("market", exchange.as_str()));
     }
-    specs.iter_mut().for_each(|spec| config.bus.shape(spec));
+    for spec in &mut specs {
+        config.bus.shape(spec);
+    }
     specs
 }
 

@@ -23,13 +23,7 @@ impl Keys {
     /// Keys in a data folder, which is made if it is missing.
     pub(super) fn in_folder(data_dir: &Path) -> Result<Self> {
         let keys = Self { credentials: data_dir.join("credentials"), tokens: data_dir.join("tokens") };
-        for folder in [data_dir, &keys.credentials, &keys.tokens] {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)
-                .with_context(|| format!("folder {}", folder.display()))?;
-        }
+        [data_dir, &keys.credentials, &keys.tokens].into_iter().try_for_each(folder)?;
         Ok(keys)
     }
 
@@ -65,6 +59,12 @@ impl Keys {
     pub(super) fn token_files(&self, tenants: &[proto::TenantId]) -> BTreeMap<String, PathBuf> {
         tenants.iter().map(|tenant| (tenant.to_string(), self.tokens.join(tenant.as_str()))).collect()
     }
+}
+
+/// Makes a folder, readable by its owner alone, if it is missing.
+pub(super) fn folder(path: &Path) -> Result<()> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.with_context(|| format!("folder {}", path.display()))
 }
 
 fn read(path: &Path) -> Result<Option<String>> {

@@ -15,6 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use journal::{Journal, Owner};
 use proto::{MarketId, PrincipalId, StreamName, Timestamp};
+use runtime::admin::Condition;
 use runtime::bus::Bus;
 use runtime::config::{Config, ConfigFlags, ExchangeSettings, SecretUrl};
 use runtime::nats::server::{Server, ServerState};
@@ -87,6 +88,7 @@ fn owner() -> Result<Owner> {
 
 async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     let mut shell = Shell::start("market", &config).await?;
+    let starting = starting(&shell);
     let parties = Parties::prepare(&config, wants_demo && config.demo.enabled)?;
     let Ground { bus, server, principal } = Ground::of_everything(&config, &parties, &mut shell).await?;
     let journal = open_journal(&config).await?;
@@ -134,11 +136,13 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     if let Some(server) = server {
         watch_server(&mut shell, server);
     }
+    started(&mut shell, starting);
     Ok(shell)
 }
 
 async fn service(config: Config, name: &'static str) -> Result<Shell> {
     let mut shell = Shell::start(name, &config).await?;
+    let starting = starting(&shell);
     anyhow::ensure!(
         config.bus.nats_url.is_some(),
         "bus.nats_url: is not set; a service by itself joins a broker that runs (walras up starts one)"
@@ -146,6 +150,7 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
     let Ground { bus, principal, .. } = Ground::of_service(&config, name, &mut shell).await?;
     if name == "market" {
         ground::ensure_streams(&config, &bus).await?;
+        keys::folder(&config.data_dir)?;
         let journal = open_journal(&config).await?;
         for (stream, principal, filter) in config.access().replays() {
             bus.ensure_replay(stream, &principal, &filter).await?;
@@ -157,7 +162,24 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
         let tokens = config.tenants.iter().map(|tenant| (*tenant.token_sha256.bytes(), tenant.id.clone()));
         start_gateway(&mut shell, &bus, &config, &principal, &tokens.collect()).await?;
     }
+    started(&mut shell, starting);
     Ok(shell)
+}
+
+/// Not ready as long as a part may be missing: what has not begun yet has no condition of its own.
+fn starting(shell: &Shell) -> Condition {
+    let starting = shell.health().condition("started");
+    starting.unmet("parts are still being started");
+    starting
+}
+
+fn started(shell: &mut Shell, starting: Condition) {
+    starting.met("every part was started");
+    shell.spawn("readiness", Stage::Entrance, |stop| async move {
+        stop.into_requested().await;
+        drop(starting);
+        Ok(())
+    });
 }
 
 async fn open_journal(config: &Config) -> Result<Journal> {

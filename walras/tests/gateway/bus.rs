@@ -88,8 +88,8 @@ async fn bad_input_on_the_bus_is_refused_and_the_stream_goes_on() {
     let cancel = json!({"type": "CancelBid", "id": "c1", "tenant": "demo", "bid": "over"});
     assert_eq!(storefront.say(cancel.to_string(), 1).await[0]["type"], "Accepted");
 
-    let count = |result: &str| walras.metric("walras_market_commands_total", &["\"main\"", result]);
-    let malformed = || walras.metric("walras_market_malformed_total", &["\"main\""]);
+    let count = |result: &str| walras.metric("walras_market_commands_total", &["\"main\"", result]) as usize;
+    let malformed = || walras.metric("walras_market_malformed_total", &["\"main\""]) as usize;
     let before = (count("refused"), count("conflicting"), malformed());
     let cases = of_a_storefront();
     let unreadable = cases.iter().filter(|(_, reason, ..)| *reason == "malformed").count();
@@ -124,9 +124,9 @@ async fn bad_input_on_the_bus_is_refused_and_the_stream_goes_on() {
     }
     // What was answered is counted, and a repeat gets the same answer.
     assert_eq!(storefront.say(bid("good").to_string(), 1).await[0]["type"], "Accepted");
-    assert_eq!(count("refused") - before.0, (decided + 4) as f64);
-    assert_eq!(count("conflicting") - before.1, 1.0);
-    assert_eq!(malformed() - before.2, (unreadable + 2) as f64);
+    assert_eq!(count("refused") - before.0, decided + 4);
+    assert_eq!(count("conflicting") - before.1, 1);
+    assert_eq!(malformed() - before.2, unreadable + 2);
     // A gateway that reads what it can says the same.
     let stands = walras.ask("demo", "GET", "/v1/bids/good", &Value::Null);
     assert_eq!((stands.status, &stands.json()["state"]), (200, &json!("won")), "{}", stands.text);

@@ -3,6 +3,8 @@
 //! The `nats-server` comes from `WALRAS_NATS_SERVER`, else from PATH. Without one these tests print a line and pass,
 //! unless `WALRAS_REQUIRE_NATS=1` asks for them.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
+
 mod bus;
 mod http;
 mod live;

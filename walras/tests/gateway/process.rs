@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use ureq::http::{Method, Request, Response};
 
 /// How long a condition on a process may take before the test fails.
-const CONDITION_WAIT_MAX: Duration = Duration::from_secs(60);
+const CONDITION_WAIT_MAX: Duration = Duration::from_mins(1);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(10);
 /// How long a request may take.
@@ -48,9 +48,9 @@ event_bytes_max = 67108864
 "#;
 
 /// The running system. It ends with this.
-pub struct Walras {
+pub(crate) struct Walras {
     child: Child,
-    folder: TempDir,
+    _folder: TempDir,
     up: Value,
     agent: ureq::Agent,
     /// Every request so far: method, path and status.
@@ -59,38 +59,38 @@ pub struct Walras {
 
 /// What came back for a request.
 #[derive(Debug)]
-pub struct Answered {
-    pub status: u16,
-    pub headers: ureq::http::HeaderMap,
-    pub text: String,
+pub(crate) struct Answered {
+    pub(crate) status: u16,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Answered {
     /// The body as JSON; null where it is none.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 
     /// A header as text; empty where it is not there.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
 /// One request.
 #[derive(Clone, Debug)]
-pub struct Asked<'a> {
-    pub method: &'a str,
-    pub path: &'a str,
+pub(crate) struct Asked<'a> {
+    pub(crate) method: &'a str,
+    pub(crate) path: &'a str,
     /// What `Authorization` says; nothing where it is empty.
-    pub authorization: &'a str,
-    pub content_type: &'a str,
-    pub body: &'a [u8],
+    pub(crate) authorization: &'a str,
+    pub(crate) content_type: &'a str,
+    pub(crate) body: &'a [u8],
 }
 
 impl Walras {
     /// Starts one and waits until it is up; `None` where there is no `nats-server` to run it with.
-    pub fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         if let Err(error) = find(None) {
             assert!(std::env::var_os("WALRAS_REQUIRE_NATS").is_none_or(|value| value != "1"), "{error}");
             println!("skipped: {error}");
@@ -117,7 +117,7 @@ impl Walras {
         };
         let settings = ureq::Agent::config_builder().http_status_as_error(false);
         let agent = settings.timeout_global(Some(REQUEST_WAIT_MAX)).build().into();
-        Some(Self { child, folder, up, agent, seen: RefCell::default() })
+        Some(Self { child, _folder: folder, up, agent, seen: RefCell::default() })
     }
 
     fn told(&self, name: &str) -> &str {
@@ -125,13 +125,13 @@ impl Walras {
     }
 
     /// What `Authorization` says for a tenant.
-    pub fn bearer(&self, tenant: &str) -> String {
+    pub(crate) fn bearer(&self, tenant: &str) -> String {
         let token = fs::read_to_string(self.up["tokens"][tenant].as_str().unwrap()).unwrap();
         format!("Bearer {}", token.trim())
     }
 
     /// Sends a request as it stands.
-    pub fn send(&self, asked: &Asked<'_>) -> Answered {
+    pub(crate) fn send(&self, asked: &Asked<'_>) -> Answered {
         let mut response = self.open(asked, &[]);
         let mut text = String::new();
         response.body_mut().as_reader().read_to_string(&mut text).unwrap();
@@ -139,7 +139,7 @@ impl Walras {
     }
 
     /// Sends a request and leaves the answer's body to be read.
-    pub fn open(&self, asked: &Asked<'_>, headers: &[(&str, &str)]) -> Response<ureq::Body> {
+    pub(crate) fn open(&self, asked: &Asked<'_>, headers: &[(&str, &str)]) -> Response<ureq::Body> {
         let method = Method::from_bytes(asked.method.as_bytes()).unwrap();
         let mut request = Request::builder().method(method);
         request = request.uri(format!("{}{}", self.told("gateway_url"), asked.path));
@@ -162,12 +162,12 @@ impl Walras {
     }
 
     /// Every request so far: method, path without query, status.
-    pub fn seen(&self) -> Vec<(String, String, u16)> {
+    pub(crate) fn seen(&self) -> Vec<(String, String, u16)> {
         self.seen.borrow().iter().cloned().collect()
     }
 
     /// A request of a tenant with a JSON body; null is none.
-    pub fn ask(&self, tenant: &str, method: &str, path: &str, body: &Value) -> Answered {
+    pub(crate) fn ask(&self, tenant: &str, method: &str, path: &str, body: &Value) -> Answered {
         let body = if body.is_null() { Vec::new() } else { serde_json::to_vec(body).unwrap() };
         let authorization = if tenant.is_empty() { String::new() } else { self.bearer(tenant) };
         let content_type = if body.is_empty() { "" } else { "application/json" };
@@ -175,14 +175,14 @@ impl Walras {
     }
 
     /// A page of the endpoints for operators.
-    pub fn admin(&self, path: &str) -> Answered {
+    pub(crate) fn admin(&self, path: &str) -> Answered {
         let mut response = self.agent.get(format!("{}{path}", self.told("admin_url"))).call().unwrap();
         let text = response.body_mut().read_to_string().unwrap();
         Answered { status: response.status().as_u16(), headers: response.headers().clone(), text }
     }
 
     /// The sum of a metric's series whose labels hold all of these.
-    pub fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
         let text = self.admin("/metrics").text;
         let of = |line: &&str| {
             let rest = line.strip_prefix(name).filter(|rest| rest.starts_with(['{', ' ']));
@@ -191,18 +191,8 @@ impl Walras {
         text.lines().filter(of).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 
-    /// The configuration that the process read.
-    pub fn configuration(&self) -> std::path::PathBuf {
-        self.folder.path().join("walras.toml")
-    }
-
-    /// Where it keeps everything.
-    pub fn data_dir(&self) -> std::path::PathBuf {
-        self.folder.path().join("data")
-    }
-
     /// A connection to the bus of one who has a key.
-    pub async fn bus(&self, principal: &str) -> Party {
+    pub(crate) async fn bus(&self, principal: &str) -> Party {
         let mut options = BrokerOptions::new(self.told("nats_url"), format!("test {principal}"));
         options.inbox_prefix = inbox_prefix(principal);
         let seed = Path::new(self.up["credentials"][principal].as_str().unwrap());
@@ -219,6 +209,18 @@ impl Walras {
     }
 }
 
+/// Looks until there is something, and fails the test if there never is.
+pub(crate) fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + CONDITION_WAIT_MAX;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "in vain for {CONDITION_WAIT_MAX:?}");
+        thread::sleep(LOOK);
+    }
+}
+
 impl Drop for Walras {
     fn drop(&mut self) {
         // It ends its broker with it.
@@ -228,8 +230,8 @@ impl Drop for Walras {
 }
 
 /// One party on the bus; its role is its name.
-pub struct Party {
-    pub bus: Bus,
+pub(crate) struct Party {
+    pub(crate) bus: Bus,
     subject: String,
     answers: Listener,
     sent: u64,
@@ -237,9 +239,10 @@ pub struct Party {
 
 impl Party {
     /// Sends one message as it stands, and returns the answers to it: as many as it says.
-    pub async fn say(&mut self, payload: impl Into<Bytes>, answers: usize) -> Vec<Value> {
+    pub(crate) async fn say(&mut self, payload: impl Into<Bytes>, answers: usize) -> Vec<Value> {
         self.sent += 1;
-        let id = format!("test-{}", self.sent);
+        // Ids of messages are the stream's, not the sender's.
+        let id = format!("{}-{}", self.subject, self.sent);
         let sent = self.bus.publish(&self.subject, &id, &[], payload.into()).await;
         sent.unwrap_or_else(|error| panic!("{}: {error}", self.subject));
         let mut told = Vec::new();
@@ -259,8 +262,8 @@ impl Party {
     }
 
     /// Offers servers, as the hypervisor.
-    pub async fn offer(&mut self, market: &str, generation: u64, units: u32) {
-        let offer = json!({"type": "SupplyOffered", "id": format!("offer-{market}-{generation}").replace('/', "-"),
+    pub(crate) async fn offer(&mut self, market: &str, generation: u64, units: u32) {
+        let offer = json!({"type": "SupplyOffered", "id": format!("offer-{market}-{generation}").replace(['/', '.'], "-"),
             "source": "hypervisor", "market": market, "generation": generation, "units": units});
         let told = self.say(serde_json::to_vec(&offer).unwrap(), 1).await;
         assert_eq!(told[0]["type"], "Accepted", "{told:?}");

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::process::{Answered, Asked, Walras};
 
 /// Every refusal is a problem detail (RFC 9457) of its status, with a type, and says field and value.
-pub fn check_problem(
+pub(crate) fn check_problem(
     answered: &Answered,
     status: u16,
     kind: &str,
@@ -25,7 +25,8 @@ pub fn check_problem(
     if problem["status"] != json!(status) || text("title").is_empty() || text("detail").is_empty() {
         return Err(format!("not a whole problem: {}", answered.text));
     }
-    if !field.is_empty() && !(text("detail").contains(field) && text("detail").contains(value)) {
+    let names = |part: &str| text("detail").contains(part);
+    if !names(field) || !names(value) {
         return Err(format!("the detail names neither field nor value: {}", text("detail")));
     }
     if text("detail").lines().count() != 1 {
@@ -64,7 +65,7 @@ fn options(count: usize) -> String {
 }
 
 /// What a new bid may not say: where, what, and how it is refused.
-pub fn bids(walras: &Walras) -> Vec<String> {
+pub(crate) fn bids(walras: &Walras) -> Vec<String> {
     let many = options(33);
     let unreadable: &[(&str, &str, u16, &str, &str, &str)] = &[
         ("options/0/limit", "0.1", 400, "malformed", "options[0].limit", "0.1"),
@@ -118,8 +119,9 @@ fn post(body: &str) -> Asked<'_> {
     }
 }
 
-/// Requests that are wrong as a whole. `{}` stands for a bid of demo's that has ended, `[]` for one that stands.
-pub fn requests(walras: &Walras) -> Vec<String> {
+/// Requests that are wrong as a whole.
+#[allow(clippy::too_many_lines, reason = "a table")]
+pub(crate) fn requests(walras: &Walras) -> Vec<String> {
     let demo = walras.bearer("demo");
     let good = bid().to_string();
     let large = changed("pool", &format!("\"{}\"", "p".repeat(70_000)));

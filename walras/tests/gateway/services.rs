@@ -12,7 +12,7 @@ use runtime::nats::server::find;
 use serde_json::{Value, json};
 
 /// How long a condition on a process may take before the test fails.
-const CONDITION_WAIT_MAX: Duration = Duration::from_secs(60);
+const CONDITION_WAIT_MAX: Duration = Duration::from_mins(1);
 /// How often a condition is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// SHA-256 of `secret`.
@@ -55,7 +55,7 @@ fn until(agent: &ureq::Agent, url: &str, status: u16, logs: &[&Path]) -> Value {
         if let Ok(mut response) = agent.get(url).call()
             && response.status().as_u16() == status
         {
-            return response.body_mut().read_json().unwrap();
+            return serde_json::from_str(&response.body_mut().read_to_string().unwrap()).unwrap();
         }
         let log = || logs.iter().map(|log| fs::read_to_string(log).unwrap_or_default()).collect::<String>();
         assert!(Instant::now() < deadline, "{url} never answers {status}: {}", log());

@@ -80,12 +80,25 @@ impl Secret {
         Self(bytes)
     }
 
-    fn salt(&self, number: BidNumber, version: u32, act: &Act) -> Salt {
+    fn salt(&self, number: BidNumber, version: u32, kind: ActKind) -> Salt {
         let mut message = [0; 13];
         message[..8].copy_from_slice(&number.to_be_bytes());
         message[8..12].copy_from_slice(&version.to_be_bytes());
-        message[12] = act.tag();
+        message[12] = kind as u8;
         Hash(hmac(&self.0, &message))
+    }
+
+    /// What a tenant needs beside its own words to open everything it did with one bid, the newest
+    /// [`SALTS_MAX`] of them. For that tenant alone: with these anybody can guess at the bid.
+    pub fn salts(&self, acts: &Acts) -> Salts {
+        let salted = |version, act| Salted { version, act, salt: self.salt(acts.number, version, act) };
+        let first = acts.version.saturating_sub(SALTS_MAX).saturating_add(1).max(1);
+        let versions = (first..=acts.version).map(|version| match version {
+            1 => salted(1, ActKind::Placed),
+            _ => salted(version, ActKind::Amended),
+        });
+        let end = acts.end.map(|end| salted(0, end));
+        Salts { number: acts.number, salts: versions.chain(end).collect() }
     }
 }
 
@@ -122,15 +135,64 @@ pub enum Act {
 }
 
 impl Act {
-    /// Part of what is hashed: never changes, only grows.
-    const fn tag(&self) -> u8 {
+    const fn kind(&self) -> ActKind {
         match self {
-            Self::Placed(_) => 1,
-            Self::Amended(_) => 2,
-            Self::Cancelled => 3,
-            Self::Expired => 4,
+            Self::Placed(_) => ActKind::Placed,
+            Self::Amended(_) => ActKind::Amended,
+            Self::Cancelled => ActKind::Cancelled,
+            Self::Expired => ActKind::Expired,
         }
     }
+}
+
+/// What kind of act it is. The numbers are part of what is hashed: they never change, they only grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum ActKind {
+    /// A bid was placed.
+    Placed = 1,
+    /// Its terms were replaced.
+    Amended = 2,
+    /// Its tenant ended it.
+    Cancelled = 3,
+    /// It ended by itself.
+    Expired = 4,
+}
+
+/// Acts of one bid for which salts are given at once.
+pub const SALTS_MAX: u32 = 1_000;
+
+/// What was done with one bid, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Acts {
+    /// The bid's number.
+    pub number: BidNumber,
+    /// Its newest version: 1 as it was placed, and one more for each amendment.
+    pub version: u32,
+    /// How it ended, if it has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<ActKind>,
+}
+
+/// What a tenant needs to open the commitments to one of its bids, beside what it sent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Salts {
+    /// The bid's number.
+    pub number: BidNumber,
+    /// The salt of each act, oldest first.
+    pub salts: Vec<Salted>,
+}
+
+/// The salt of one act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Salted {
+    /// The version that the act made; 0 for an end.
+    pub version: u32,
+    /// What kind of act.
+    pub act: ActKind,
+    /// What its commitment was salted with.
+    pub salt: Salt,
 }
 
 /// What a tenant is given to check a commitment with, and nobody else.
@@ -159,7 +221,7 @@ impl Opening {
             MarketEvent::BidExpired { number } => (*number, 0, Act::Expired),
             _ => return None,
         };
-        let salt = secret.salt(number, version, &act);
+        let salt = secret.salt(number, version, act.kind());
         Some(Self { number, version, act, salt })
     }
 
@@ -191,11 +253,11 @@ mod tests {
     fn a_salt_differs_by_number_version_act_and_secret() {
         let secret = Secret::new([7; 32]);
         let salts = [
-            secret.salt(1, 1, &Act::Cancelled),
-            secret.salt(2, 1, &Act::Cancelled),
-            secret.salt(1, 2, &Act::Cancelled),
-            secret.salt(1, 1, &Act::Expired),
-            Secret::new([8; 32]).salt(1, 1, &Act::Cancelled),
+            secret.salt(1, 1, ActKind::Cancelled),
+            secret.salt(2, 1, ActKind::Cancelled),
+            secret.salt(1, 2, ActKind::Cancelled),
+            secret.salt(1, 1, ActKind::Expired),
+            Secret::new([8; 32]).salt(1, 1, ActKind::Cancelled),
         ];
         for (place, salt) in salts.iter().enumerate() {
             assert!(!salts[..place].contains(salt));

@@ -20,7 +20,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use self::commitment::{Act, Commitment, Hash, Opening, Salt, Secret};
+pub use self::commitment::{
+    Act, ActKind, Acts, Commitment, Hash, Opening, SALTS_MAX, Salt, Salted, Salts, Secret,
+};
 use super::raw;
 
 /// Version of the records' form; hashed with each.
