@@ -247,6 +247,10 @@ impl Machine for Market {
         self.check_markets()
     }
 
+    fn is_refusal(answer: &MarketEvent) -> bool {
+        matches!(answer, MarketEvent::CommandRefused(_))
+    }
+
     fn tell(&self, decided: &Decided, out: &mut Vec<Publication>) {
         self.tell_all(decided, out);
     }

@@ -1,7 +1,7 @@
 //! The transcript's part of an audit: the records that the journal's events make are those that stand in the file.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read, Take};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,7 +13,8 @@ use proto::market::MarketEvent;
 /// Compares a transcript with the rows that it was made from.
 pub(super) struct Comparison {
     path: PathBuf,
-    file: BufReader<File>,
+    /// As much of the file as stood there at first: what a running market adds is of rows read by nobody yet.
+    file: BufReader<Take<File>>,
     secret: Secret,
     fold: Transcript,
     alike: u64,
@@ -27,8 +28,10 @@ impl Comparison {
         let path = folder.join(format!("{exchange}.ndjson"));
         let file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => BufReader::new(opened.with_context(|| format!("file {}", path.display()))?),
+            opened => opened.with_context(|| format!("file {}", path.display()))?,
         };
+        let length = file.metadata().with_context(|| format!("file {}", path.display()))?.len();
+        let file = BufReader::new(file.take(length));
         let secret = folder.join(format!("{exchange}.secret"));
         let bytes = fs::read(&secret).with_context(|| format!("file {}", secret.display()))?;
         let Ok(bytes) = bytes.try_into() else { bail!("file {}: is no secret", secret.display()) };

@@ -107,8 +107,10 @@ pub fn router(gateway: Arc<Gateway>, body_bytes_max: usize) -> Router {
         .route("/v1/events", get(live::events))
         .fallback(|request: Request| async move { Problem::not_found("path", request.uri().path()) })
         .method_not_allowed_fallback(|request: Request| async move {
-            let detail = format!("{} is not answered here", request.method());
+            let method = request.method().as_str();
+            let detail = format!("method: {method} is not answered here");
             Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method", "Method not allowed", detail)
+                .about("method", method)
         })
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(middleware::from_fn_with_state(Arc::clone(&gateway), observe))

@@ -13,6 +13,7 @@ use runtime::nats::layout;
 use runtime::nats::server::{Server, ServerSpec};
 use runtime::shell::{Shell, Stage};
 use runtime::telemetry;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::parties::{Parties, SERVICE};
 
@@ -153,18 +154,22 @@ pub(super) async fn ensure_streams(config: &Config, bus: &Bus) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the market service has made the streams that a reader needs.
-pub(super) async fn wait_for_streams(config: &Config, bus: &Bus) -> Result<()> {
+/// Waits until the market service has made the streams that a reader needs. False: the process is to end, as the
+/// shell has heard too.
+pub(super) async fn wait_for_streams(config: &Config, bus: &Bus) -> Result<bool> {
     let exchanges = config.market.exchanges.keys();
     let events = exchanges.map(|exchange| proto::subject::event_stream("market", exchange));
     let needed: Vec<String> = events.chain([proto::subject::ANSWER_STREAM.to_owned()]).collect();
     let wait = async {
         for stream in &needed {
+            let mut told = false;
             loop {
                 match bus.stream_state(stream).await {
                     Ok(_) => break,
                     Err(BusError::NoSuchStream { .. }) => {
-                        tracing::info!(stream, "waiting for the market service to make this stream");
+                        if !std::mem::replace(&mut told, true) {
+                            tracing::info!(stream, "waiting for the market service to make this stream");
+                        }
                         tokio::time::sleep(STREAMS_LOOK).await;
                     }
                     Err(error) => return Err(error),
@@ -173,8 +178,14 @@ pub(super) async fn wait_for_streams(config: &Config, bus: &Bus) -> Result<()> {
         }
         Ok(())
     };
-    match tokio::time::timeout(STREAMS_WAIT_MAX, wait).await {
-        Ok(waited) => Ok(waited?),
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let waited = tokio::select! {
+        waited = tokio::time::timeout(STREAMS_WAIT_MAX, wait) => waited,
+        _ = terminate.recv() => return Ok(false),
+        _ = interrupt.recv() => return Ok(false),
+    };
+    match waited {
+        Ok(waited) => Ok(waited.map(|()| true)?),
         Err(_) => anyhow::bail!(
             "no market service has made the streams: is `walras market` running at this broker?"
         ),

@@ -158,7 +158,9 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
         let trusted = parties::trusted(&config);
         market_service::start(&mut shell, &bus, &journal, &config, &owner()?, &trusted)?;
     } else {
-        ground::wait_for_streams(&config, &bus).await?;
+        if !ground::wait_for_streams(&config, &bus).await? {
+            return Ok(shell);
+        }
         let tokens = config.tenants.iter().map(|tenant| (*tenant.token_sha256.bytes(), tenant.id.clone()));
         start_gateway(&mut shell, &bus, &config, &principal, &tokens.collect()).await?;
     }

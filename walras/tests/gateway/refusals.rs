@@ -98,8 +98,8 @@ pub(crate) fn bids(walras: &Walras) -> Vec<String> {
         ("colour", "\"red\"", 400, "malformed", "colour", "\"red\""),
     ];
     let mut wrong = Vec::new();
-    for (path, text, status, kind, field, value) in unreadable {
-        let body = changed(path, text);
+    for (number, (path, text, status, kind, field, value)) in unreadable.iter().enumerate() {
+        let body = changed(path, text).replace("\"id\":\"x\"", &format!("\"id\":\"x{number}\""));
         let asked = post(&body);
         let answered = walras.send(&Asked { authorization: &walras.bearer("demo"), ..asked });
         if let Err(problem) = check_problem(&answered, *status, kind, field, value) {
