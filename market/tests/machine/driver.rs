@@ -67,7 +67,9 @@ impl World {
         let rules = json!({"type": "AdoptRules", "id": "at-once", "rules": {"coalesce_milliseconds": 0}});
         let mut events = Vec::new();
         world.machine.step(START, &Received::new(operator(), command(rules)), &mut events);
-        events.iter().for_each(|event| world.folded.apply(START, event));
+        for event in &events {
+            world.folded.apply(START, event);
+        }
         world
     }
 
