@@ -10,7 +10,7 @@ use crate::process;
 use crate::tree::{self, Package};
 
 /// The packages that decide.
-const CORES: [&str; 5] = ["proto", "market", "placement", "turn", "simulations"];
+const CORES: [&str; 6] = ["proto", "market", "placement", "turn", "simulations", "cluster"];
 
 /// Package whose tree is known to be impure. That the check finds it so shows in every run that it can fail.
 const CONTROL: &str = "runtime";
@@ -29,6 +29,7 @@ const ALLOWED: &[&str] = &[
     "placement",
     "turn",
     "simulations",
+    "cluster",
     // Text and binary formats, and shared slices of memory.
     "bytes",
     "cobs",

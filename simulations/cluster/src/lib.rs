@@ -15,6 +15,7 @@ pub mod fields;
 pub mod json;
 pub mod kind;
 pub mod patch;
+mod protobuf;
 pub mod request;
 pub mod selector;
 pub mod shape;
@@ -195,6 +196,7 @@ impl Cluster {
         self.warnings.clear();
         let mut answer = self.answer(request).unwrap_or_else(|refusal| refused(&refusal));
         answer.warnings = std::mem::take(&mut self.warnings);
+        self.hear();
         answer
     }
 

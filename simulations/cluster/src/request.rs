@@ -116,6 +116,13 @@ impl Request {
     /// # Errors
     /// When it is none.
     pub fn json(&self) -> Result<Value, Refusal> {
+        if let Some(read) = crate::protobuf::read(&self.body) {
+            return Ok(read);
+        }
+        if self.content_type.contains("protobuf") || self.content_type.contains("cbor") {
+            let why = format!("only JSON is read here, this is {}", self.content_type);
+            return Err(Refusal::new(415, "UnsupportedMediaType", why));
+        }
         serde_json::from_slice(&self.body).map_err(|error| {
             Refusal::bad_request(format!("the body must be JSON ({}): {error}", self.content_type))
         })

@@ -15,6 +15,8 @@ pub struct Column(pub &'static str, pub u8, pub Cell);
 pub enum Cell {
     /// The value at a path.
     Path(&'static str),
+    /// The number at a path, 0 if there is none.
+    Number(&'static str),
     /// How many members or items stand at a path.
     Count(&'static str),
     /// Two numbers with a slash between.
@@ -62,18 +64,18 @@ pub(crate) const EVENT: &[Column] = &[
 ];
 pub(crate) const DEPLOYMENT: &[Column] = &[
     Column("Ready", 0, Cell::Of("status.readyReplicas", "spec.replicas")),
-    Column("Up-to-date", 0, Cell::Path("status.updatedReplicas")),
-    Column("Available", 0, Cell::Path("status.availableReplicas")),
+    Column("Up-to-date", 0, Cell::Number("status.updatedReplicas")),
+    Column("Available", 0, Cell::Number("status.availableReplicas")),
 ];
 pub(crate) const REPLICA_SET: &[Column] = &[
-    Column("Desired", 0, Cell::Path("spec.replicas")),
-    Column("Current", 0, Cell::Path("status.replicas")),
-    Column("Ready", 0, Cell::Path("status.readyReplicas")),
+    Column("Desired", 0, Cell::Number("spec.replicas")),
+    Column("Current", 0, Cell::Number("status.replicas")),
+    Column("Ready", 0, Cell::Number("status.readyReplicas")),
 ];
 pub(crate) const BUDGET: &[Column] = &[
     Column("Min Available", 0, Cell::Path("spec.minAvailable")),
     Column("Max Unavailable", 0, Cell::Path("spec.maxUnavailable")),
-    Column("Allowed Disruptions", 0, Cell::Path("status.disruptionsAllowed")),
+    Column("Allowed Disruptions", 0, Cell::Number("status.disruptionsAllowed")),
 ];
 pub(crate) const SIGNING: &[Column] = &[
     Column("SignerName", 0, Cell::Path("spec.signerName")),
@@ -169,6 +171,7 @@ fn cell(object: &Value, cell: &Cell, now: Timestamp) -> Value {
             Value::Array(items) => items.len().into(),
             _ => 0.into(),
         },
+        Cell::Number(path) => number(object, path).into(),
         Cell::Of(part, whole) => format!("{}/{}", number(object, part), number(object, whole)).into(),
         Cell::Since(path) => ago(now, text(object, path)).into(),
         Cell::Made(make) => make(object).into(),
@@ -192,7 +195,7 @@ pub(crate) fn table<'a>(
 ) -> Value {
     let definitions = columns(kind).map(|Column(name, priority, cell)| {
         let format = if *name == "Name" { "name" } else { "" };
-        let values = if matches!(cell, Cell::Count(_)) { "integer" } else { "string" };
+        let values = if matches!(cell, Cell::Count(_) | Cell::Number(_)) { "integer" } else { "string" };
         json!({ "name": name, "type": values, "format": format, "priority": priority, "description": name })
     });
     let rows = objects.into_iter().map(|object| {

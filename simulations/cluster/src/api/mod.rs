@@ -30,7 +30,11 @@ impl Cluster {
                 return discovery::answer(&names).map(|body| Answer::json(200, body));
             }
             _ => {
-                return Err(Refusal::new(404, "NotFound", "the server could not find the requested resource"));
+                return Err(Refusal::new(
+                    404,
+                    "NotFound",
+                    "the server could not find the requested resource",
+                ));
             }
         };
         if request.body.len() > BODY_BYTES_MAX {

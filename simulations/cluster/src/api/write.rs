@@ -181,6 +181,7 @@ impl Cluster {
         self.stamp(kind, key, &before, &mut new);
         defaults::complete(kind, &mut new);
         self.admit(kind, key, &before, &mut new)?;
+        count_generation(kind, &before, &mut new);
         if !writer.apply {
             let known = if live.is_some() { &before } else { &json!({}) };
             apply::record(kind, known, &mut new, writer)?;
@@ -206,8 +207,6 @@ impl Cluster {
         if kind.namespaced {
             set(new, "metadata.namespace", key.namespace.as_str());
         }
-        let counted =
-            kind.has_status() && !matches!(kind.plural, "pods" | "nodes" | "services" | "namespaces");
         if before.is_null() {
             let (high, low) = (self.draw(), self.draw());
             let uid = format!(
@@ -221,9 +220,6 @@ impl Cluster {
             set(new, "metadata.uid", uid);
             set(new, "metadata.creationTimestamp", seconds(self.now));
             remove(new, "metadata.deletionTimestamp");
-            if counted {
-                set(new, "metadata.generation", 1);
-            }
             return;
         }
         for name in [
@@ -238,15 +234,6 @@ impl Cluster {
                 Some(value) => new["metadata"][name] = value.clone(),
                 None => drop(remove(new, &format!("metadata.{name}"))),
             }
-        }
-        let desired = |object: &Value| {
-            let members = object.as_object().into_iter().flatten();
-            let members = members.filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status"));
-            members.map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
-        };
-        if counted && desired(before) != desired(new) {
-            let generation = crate::json::number(before, "metadata.generation") + 1;
-            set(new, "metadata.generation", generation);
         }
     }
 
@@ -294,6 +281,22 @@ fn check_preconditions(kind: &Kind, key: &Key, before: &Value, new: &Value) -> R
         return Err(Refusal::conflict(kind, &key.name, &why));
     }
     Ok(())
+}
+
+/// Counts the changes of what is desired, for kinds whose observers say how far they have seen.
+fn count_generation(kind: &Kind, before: &Value, new: &mut Value) {
+    if !kind.has_status() || matches!(kind.plural, "pods" | "nodes" | "services" | "namespaces") {
+        return;
+    }
+    let desired = |object: &Value| {
+        let members = object.as_object().into_iter().flatten();
+        let members = members.filter(|(name, _)| !matches!(name.as_str(), "metadata" | "status"));
+        members.map(|(name, value)| (name.clone(), value.clone())).collect::<Vec<_>>()
+    };
+    if before.is_null() || desired(before) != desired(new) {
+        let generation = crate::json::number(before, "metadata.generation") + 1;
+        set(new, "metadata.generation", generation);
+    }
 }
 
 /// Keeps of a new state only what may be written through a subresource, or, for the object itself, what may not.

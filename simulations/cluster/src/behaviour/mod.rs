@@ -51,6 +51,8 @@ pub(crate) struct Behaviour {
     owned: BTreeMap<String, BTreeSet<Key>>,
     /// Pods by the host they are bound to.
     by_host: BTreeMap<String, BTreeSet<Key>>,
+    /// What the pods bound to a host request, in thousandths: processors, bytes, pods.
+    taken: BTreeMap<String, [i128; 3]>,
     /// Pods that found no host.
     waiting: BTreeSet<Key>,
     /// When a bound pod will be ready.
@@ -111,6 +113,10 @@ impl Behaviour {
             let host = text(object, "spec.nodeName");
             if change.key.kind == "pods" && !host.is_empty() {
                 file(&mut self.by_host, host, here);
+                let taken = self.taken.entry(host.to_owned()).or_default();
+                for (sum, part) in taken.iter_mut().zip(schedule::takes(object)) {
+                    *sum += if here { part } else { -part };
+                }
             }
         }
         if change.after.is_none() {
@@ -162,7 +168,7 @@ impl Cluster {
         }
     }
 
-    fn hear(&mut self) {
+    pub(crate) fn hear(&mut self) {
         for change in self.store.take_news() {
             self.behaviour.index(&change);
             self.concern(&change);
@@ -220,9 +226,10 @@ impl Cluster {
             "pods" => self.concern_pod(change, &object),
             "nodes" => self.retry_waiting(),
             "tenantcontrolplanes" => {
-                for store in [text(&object, "spec.dataStore"), text(&object, "status.storage.dataStoreName")]
-                {
-                    self.soon(Who::DataStore, Key::new("datastores", "", store));
+                for plane in [&change.before, &change.after].into_iter().flatten() {
+                    for path in ["spec.dataStore", "status.storage.dataStoreName"] {
+                        self.soon(Who::DataStore, Key::new("datastores", "", text(plane, path)));
+                    }
                 }
             }
             _ => {}

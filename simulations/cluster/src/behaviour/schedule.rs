@@ -16,8 +16,9 @@ use crate::selector::{Selector, node_matches, node_matches_term};
 use crate::store::Key;
 
 const MANAGER: &str = "kube-scheduler";
-/// What requests are compared for.
-const RESOURCES: &[&str] = &["cpu", "memory", "pods"];
+/// What requests are compared for, and what is said where there is not enough.
+const RESOURCES: [(&str, &str); 3] =
+    [("cpu", "Insufficient cpu"), ("memory", "Insufficient memory"), ("pods", "Too many pods")];
 const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
 const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
 
@@ -147,31 +148,30 @@ impl Cluster {
 
     /// The least share, in millionths, of a host's resources that is left once the pod runs there.
     fn left(&self, pod: &Value, host: &Value) -> Result<i128, &'static str> {
-        let there = self.behaviour.by_host.get(text(host, "metadata.name")).into_iter().flatten();
-        let there: Vec<_> = there.filter_map(|key| self.store.get(key)).collect();
+        let taken = self.behaviour.taken.get(text(host, "metadata.name")).copied().unwrap_or_default();
         let mut least = 1_000_000;
-        for resource in RESOURCES {
+        for ((resource, lacking), (taken, wanted)) in RESOURCES.iter().zip(taken.into_iter().zip(takes(pod)))
+        {
             let capacity = at(host, "status.allocatable").get(*resource).and_then(quantity_millis);
             let Some(capacity) = capacity.filter(|capacity| *capacity > 0) else {
                 return Err("node(s) without allocatable resources");
             };
-            let taken = |pod: &Value| match *resource {
-                _ if matches!(text(pod, "status.phase"), "Succeeded" | "Failed") => 0,
-                "pods" => 1_000,
-                resource => request_millis(pod, resource),
-            };
-            let left = capacity - there.iter().map(|pod| taken(pod)).sum::<i128>() - taken(pod);
+            let left = capacity - taken - wanted;
             if left < 0 {
-                return Err(match *resource {
-                    "cpu" => "Insufficient cpu",
-                    "memory" => "Insufficient memory",
-                    _ => "Too many pods",
-                });
+                return Err(lacking);
             }
             least = least.min(left * 1_000_000 / capacity);
         }
         Ok(least)
     }
+}
+
+/// What a pod takes of its host, in thousandths, in the order of [`RESOURCES`].
+pub(super) fn takes(pod: &Value) -> [i128; 3] {
+    if matches!(text(pod, "status.phase"), "Succeeded" | "Failed") {
+        return [0; 3];
+    }
+    [request_millis(pod, "cpu"), request_millis(pod, "memory"), 1_000]
 }
 
 /// A bound pod and its host.
