@@ -105,7 +105,9 @@ fn pod_spec(spec: &mut Value) {
             default(container, "imagePullPolicy", policy);
             default(container, "resources", "{}");
             if !at(container, "ports").is_null() {
-                list(container, "ports").iter_mut().for_each(|port| default(port, "protocol", "\"TCP\""));
+                for port in list(container, "ports") {
+                    default(port, "protocol", "\"TCP\"");
+                }
             }
         }
     }

@@ -1,4 +1,4 @@
-//! What the server says of itself: version, groups, resources, and as much of an OpenAPI document as clients need to
+//! What the server says of itself: version, groups, resources, and as much of an `OpenAPI` document as clients need to
 //! find that the server validates fields and takes which patches.
 
 use std::collections::BTreeMap;

@@ -142,13 +142,12 @@ impl Fields {
         }
         let mut old: BTreeMap<_, _> = old.into_iter().map(|(step, value, _)| (step, value)).collect();
         for (step, value, shape) in new {
-            let (inner, lost) = match old.remove(&step) {
-                Some(before) => Self::difference(before, value, shape)?,
-                None => {
-                    let mut all = Self::of(value, shape)?;
-                    all.own |= !step.starts_with("f:");
-                    (all, Self::default())
-                }
+            let (inner, lost) = if let Some(before) = old.remove(&step) {
+                Self::difference(before, value, shape)?
+            } else {
+                let mut all = Self::of(value, shape)?;
+                all.own |= !step.starts_with("f:");
+                (all, Self::default())
             };
             changed.inner.insert(step.clone(), inner);
             gone.inner.insert(step, lost);
@@ -281,7 +280,7 @@ fn inner_shape(shape: &Shape, step: &str) -> &'static Shape {
 fn is_at(item: &Value, step: &str, shape: &Shape) -> bool {
     match (shape, step.split_at(2.min(step.len()))) {
         (Shape::Keyed(keys, _), ("k:", key)) => item_key(item, keys).is_ok_and(|found| found == key),
-        (_, ("v:", value)) => item.to_string() == value,
+        (_, ("v:", value)) => serde_json::from_str::<Value>(value).is_ok_and(|value| value == *item),
         _ => false,
     }
 }

@@ -108,7 +108,7 @@ pub fn digest<'a>(texts: impl IntoIterator<Item = &'a str>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// A draw from a number, with every bit of it mixed into every bit of the result (the finaliser of SplitMix64,
+/// A draw from a number, with every bit of it mixed into every bit of the result (the finaliser of `SplitMix64`,
 /// Steele, Lea and Flood, 2014).
 pub fn mix(seed: u64) -> u64 {
     let mut mixed = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -67,7 +67,7 @@ pub struct Settings {
 }
 
 impl Default for Settings {
-    /// The times that were seen on a running Kamaji with simulated pods.
+    /// Times of the order that was seen on a running Kamaji with simulated pods.
     fn default() -> Self {
         Self {
             seed: 1,
@@ -214,7 +214,7 @@ impl Cluster {
         let before = watch.wake_at();
         let lines = watch.lines(&self.store, self.now);
         let told = !lines.is_empty() && before > self.now;
-        for harm in if told { self.faults.draw(watch.kind(), "watch") } else { Vec::new() } {
+        for harm in if told { self.faults.draw(watch.watched_kind(), "watch") } else { Vec::new() } {
             match harm {
                 Harm::DropWatch => {
                     watch.drop_now();

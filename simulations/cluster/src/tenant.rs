@@ -87,13 +87,11 @@ impl Cluster {
     /// The lines of a watch on a plane; it breaks when no pod of the plane is ready.
     pub(crate) fn watch_tenant(&mut self, key: &Key, watch: &mut Watch) -> Vec<Value> {
         let now = self.now;
-        match self.tenant(key) {
-            Ok(tenant) => tenant.watch(now, watch),
-            Err(_) => {
-                watch.drop_now();
-                Vec::new()
-            }
+        if let Ok(tenant) = self.tenant(key) {
+            return tenant.watch(now, watch);
         }
+        watch.drop_now();
+        Vec::new()
     }
 }
 

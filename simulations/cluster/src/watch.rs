@@ -23,8 +23,8 @@ pub struct Watch {
     first: Vec<Arc<Value>>,
     initial_end: bool,
     table_begun: bool,
-    bookmarks: bool,
-    bookmark_at: Timestamp,
+    /// When the next bookmark is due, if it wants any.
+    bookmark_at: Option<Timestamp>,
     until: Timestamp,
     ended: bool,
     /// Distinguishes it among the watches that faults may drop.
@@ -59,8 +59,7 @@ impl Watch {
             first: Vec::new(),
             initial_end: initial,
             table_begun: false,
-            bookmarks: query.truth("allowWatchBookmarks"),
-            bookmark_at: now.plus_seconds(BOOKMARK_SECONDS),
+            bookmark_at: query.truth("allowWatchBookmarks").then(|| now.plus_seconds(BOOKMARK_SECONDS)),
             until: watch_until(query, now)?,
             ended: false,
             generation: 0,
@@ -77,7 +76,7 @@ impl Watch {
     }
 
     /// The kind watched.
-    pub fn kind(&self) -> &'static str {
+    pub fn watched_kind(&self) -> &'static str {
         self.target.kind.plural
     }
 
@@ -88,7 +87,7 @@ impl Watch {
 
     /// When it wants to be asked even if nothing changes.
     pub fn wake_at(&self) -> Timestamp {
-        if self.bookmarks { self.bookmark_at.min(self.until) } else { self.until }
+        self.bookmark_at.map_or(self.until, |at| at.min(self.until))
     }
 
     fn selects(&self, object: &Value) -> bool {
@@ -149,17 +148,16 @@ impl Watch {
         if std::mem::take(&mut self.initial_end) {
             lines.push(self.bookmark(true));
         }
-        let changes = match store.changes_after(self.position) {
-            Ok(changes) => changes,
-            Err(_) => {
-                lines.push(self.expire(store.oldest()));
-                return lines;
-            }
+        let Ok(changes) = store.changes_after(self.position) else {
+            lines.push(self.expire(store.oldest()));
+            return lines;
         };
         for change in changes {
             self.position = change.version;
             let namespace = self.target.namespace.as_deref();
-            if change.key.kind != self.kind() || namespace.is_some_and(|only| only != change.key.namespace) {
+            if change.key.kind != self.watched_kind()
+                || namespace.is_some_and(|only| only != change.key.namespace)
+            {
                 continue;
             }
             let was = change.before.as_ref().filter(|object| self.selects(object));
@@ -177,8 +175,8 @@ impl Watch {
             }
         }
         self.position = self.position.max(store.version());
-        if self.bookmarks && now >= self.bookmark_at {
-            self.bookmark_at = now.plus_seconds(BOOKMARK_SECONDS);
+        if self.bookmark_at.is_some_and(|at| now >= at) {
+            self.bookmark_at = Some(now.plus_seconds(BOOKMARK_SECONDS));
             lines.push(self.bookmark(false));
         }
         self.ended = now >= self.until;

@@ -1,5 +1,12 @@
 //! What happens by itself, in virtual time.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    reason = "helpers of tests"
+)]
+
 mod world;
 
 use std::cell::Cell;
@@ -245,6 +252,43 @@ fn a_plane_is_made_relocated_upgraded_put_to_sleep_and_ended() {
         let kind = cluster::kind::known(kind).plural;
         assert_eq!(world.cluster.store().list(kind, Some("t")).count(), 0, "{kind} is left");
     }
+}
+
+#[test]
+fn a_plane_comes_up_in_the_order_and_time_that_the_readme_says() {
+    let mut world = World::new(5, 6);
+    world.make(PLANES, plane("acme", 2));
+    let begun = world.now;
+    let seen = std::cell::RefCell::new(Vec::<(String, i64)>::new());
+    world.run_and_look(12, |cluster| {
+        let plane = cluster.get("tenantcontrolplanes", "t", "acme").unwrap();
+        let count = |kind: &'static str| cluster.store().list(kind, Some("t")).count();
+        let word = plane["status"]["kubernetesResources"]["version"]["status"].as_str().unwrap_or_default();
+        let now = format!(
+            "generation {} {word} services {} secrets {} sets {}",
+            plane["metadata"]["generation"],
+            count("services"),
+            count("secrets"),
+            count("replicasets")
+        );
+        if seen.borrow().last().is_none_or(|(last, _)| *last != now) {
+            seen.borrow_mut().push((now, cluster.now().micros_since(begun) / 100_000));
+        }
+    });
+    let seen = seen.into_inner();
+    let seen: Vec<_> = seen.iter().map(|(now, tenths)| (now.as_str(), *tenths)).collect();
+    let expected = [
+        ("generation 1  services 0 secrets 0 sets 0", 0),
+        ("generation 2  services 0 secrets 0 sets 0", 1),
+        ("generation 2 Provisioning services 1 secrets 0 sets 0", 2),
+        ("generation 2 NotReady services 1 secrets 13 sets 0", 23),
+        ("generation 2 NotReady services 1 secrets 13 sets 1", 23),
+        ("generation 2 NotReady services 1 secrets 13 sets 2", 24),
+        ("generation 2 NotReady services 1 secrets 13 sets 3", 25),
+        ("generation 2 Provisioning services 1 secrets 13 sets 3", 59),
+        ("generation 2 Ready services 1 secrets 13 sets 3", 64),
+    ];
+    assert_eq!(seen, expected);
 }
 
 #[test]

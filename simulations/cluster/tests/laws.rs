@@ -1,6 +1,13 @@
 //! Laws of the API, with random inputs: who owns what under server-side apply against a model, watches and pieces
 //! of lists against lists, versions that only grow.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    reason = "helpers of tests"
+)]
+
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,5 +1,12 @@
 //! Patches and selectors, as examples: what stands there, the patch, what comes out.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    reason = "helpers of tests"
+)]
+
 use cluster::patch;
 use cluster::selector::Selector;
 use cluster::shape::{POD, SERVICE};

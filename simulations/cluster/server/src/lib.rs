@@ -110,9 +110,8 @@ fn span(at: Timestamp) -> Duration {
 
 async fn answer(State(shared): State<Arc<Shared>>, request: HttpRequest) -> Response {
     let (head, body) = request.into_parts();
-    let body = match axum::body::to_bytes(body, BODY_BYTES_MAX).await {
-        Ok(body) => body,
-        Err(_) => return plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off"),
+    let Ok(body) = axum::body::to_bytes(body, BODY_BYTES_MAX).await else {
+        return plain(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off");
     };
     if head.uri.path() == CONTROL_PATH {
         return control(&shared, &body);

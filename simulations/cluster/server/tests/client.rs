@@ -1,5 +1,12 @@
 //! A client of Kubernetes that others wrote (kube) against the cluster over HTTP.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    reason = "helpers of tests"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +15,7 @@ use cluster::{Control, Settings};
 use cluster_server::{CONTROL_PATH, Shared, serve};
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, Pod};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, EvictParams, ListParams, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt, reflector, watcher};
@@ -169,8 +176,21 @@ async fn evictions_are_refused_while_the_budget_is_spent() {
         .into_iter()
         .map(|pod| pod.metadata.name.unwrap())
         .collect();
+    // Nothing can replace it until a host takes pods again.
+    let hosts: Api<Node> = Api::all(pods.clone().into_client());
+    let cordon = |off: bool| {
+        let hosts = hosts.clone();
+        async move {
+            for number in 1..=3 {
+                let patch = Patch::Merge(json!({ "spec": { "unschedulable": off } }));
+                hosts.patch(&format!("mgmt-{number}"), &PatchParams::default(), &patch).await.unwrap();
+            }
+        }
+    };
+    cordon(true).await;
     pods.evict(&names[0], &EvictParams::default()).await.unwrap();
     assert_eq!(code(&pods.evict(&names[1], &EvictParams::default()).await.unwrap_err()), 429);
+    cordon(false).await;
     within("the replacement", async {
         while pods.evict(&names[1], &EvictParams::default()).await.is_err() {
             tokio::task::yield_now().await;

@@ -1,5 +1,12 @@
 //! The real `kubectl` against the cluster, as processes. Skipped with a line where there is no `kubectl`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::needless_pass_by_value,
+    clippy::too_many_lines,
+    reason = "helpers of tests"
+)]
+
 use std::collections::BTreeSet;
 use std::io::BufRead;
 use std::process::{Command, Output, Stdio};
@@ -205,7 +212,7 @@ fn planes_are_seen_and_serve() {
     let Some(kubectl) = Kubectl::new() else { return };
     kubectl.ok(&format!(
         "apply -f {}",
-        kubectl.file("t.yaml", "{apiVersion: v1, kind: Namespace, metadata: {name: t}}")
+        kubectl.file("t.yaml", "apiVersion: v1\nkind: Namespace\nmetadata: {name: t}\n")
     ));
     kubectl.ok(&format!("apply --server-side -f {}", kubectl.file("plane.yaml", PLANE)));
     let word = "get tcp acme -n t -o jsonpath={.status.kubernetesResources.version.status}";

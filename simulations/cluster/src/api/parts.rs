@@ -61,7 +61,7 @@ impl Cluster {
             set(&mut object, "metadata.resourceVersion", at(&scale, "metadata.resourceVersion").clone());
         }
         let writer = Writer { manager: request.manager(query), apply: false, part: "scale", now: self.now };
-        self.commit(&key, Some(live), object, &writer, dry(query))?;
+        self.commit(&key, Some(&live), object, &writer, dry(query))?;
         Ok(Answer::json(200, self.scale(target)?))
     }
 

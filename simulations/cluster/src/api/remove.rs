@@ -41,17 +41,15 @@ impl Cluster {
         if dry(query) {
             return Ok(Answer::json(200, (*live).clone()));
         }
-        Ok(match self.delete(&key, &options)? {
-            // Still there, until its finalizers or its grace are over.
-            Some(waiting) => Answer::json(200, (*waiting).clone()),
-            None => {
-                let details = json!({ "name": key.name, "group": target.kind.group, "kind": target.kind.plural,
-                    "uid": text(&live, "metadata.uid") });
-                let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
-                    "details": details });
-                Answer::json(200, status)
-            }
-        })
+        // Still there, until its finalizers or its grace are over.
+        if let Some(waiting) = self.delete(&key, &options)? {
+            return Ok(Answer::json(200, (*waiting).clone()));
+        }
+        let details = json!({ "name": key.name, "group": target.kind.group, "kind": target.kind.plural,
+            "uid": text(&live, "metadata.uid") });
+        let status = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+            "details": details });
+        Ok(Answer::json(200, status))
     }
 
     pub(super) fn delete_many(
@@ -83,7 +81,7 @@ impl Cluster {
             _ => {}
         }
         let grace = match key.kind {
-            "pods" => self.grace(&live, options),
+            "pods" => grace(&live, options),
             // What lives in it goes first.
             "namespaces" => i64::from(!items(&live, "spec.finalizers").is_empty()),
             _ => 0,
@@ -109,20 +107,20 @@ impl Cluster {
         Ok(Some(self.store.put(key.clone(), object)))
     }
 
-    /// Seconds that a pod has for its end; one that runs nowhere needs none.
-    fn grace(&self, pod: &Value, options: &Value) -> i64 {
-        let host = text(pod, "spec.nodeName");
-        if host.is_empty() || matches!(text(pod, "status.phase"), "Succeeded" | "Failed") {
-            return 0;
-        }
-        let given = at(options, "gracePeriodSeconds").as_i64();
-        let own = at(pod, "spec.terminationGracePeriodSeconds").as_i64();
-        given.or(own).unwrap_or(GRACE_SECONDS).clamp(0, Timestamp::MAX.micros() / 2_000_000)
-    }
-
     fn owns_any(&self, owner: &Value) -> bool {
         !self.owned_by(text(owner, "metadata.uid")).is_empty()
     }
+}
+
+/// Seconds that a pod has for its end; one that runs nowhere needs none.
+fn grace(pod: &Value, options: &Value) -> i64 {
+    let host = text(pod, "spec.nodeName");
+    if host.is_empty() || matches!(text(pod, "status.phase"), "Succeeded" | "Failed") {
+        return 0;
+    }
+    let given = at(options, "gracePeriodSeconds").as_i64();
+    let own = at(pod, "spec.terminationGracePeriodSeconds").as_i64();
+    given.or(own).unwrap_or(GRACE_SECONDS).clamp(0, Timestamp::MAX.micros() / 2_000_000)
 }
 
 fn wait_for(object: &mut Value, finalizer: &str) {

@@ -27,7 +27,7 @@ impl Cluster {
             let end = suffix(self.draw(), 5);
             set(&mut object, "metadata.name", format!("{prefix}{end}"));
         }
-        let key = self.key_of(target, &object)?;
+        let key = key_of(target, &object)?;
         if self.store.get(&key).is_some() {
             return Err(Refusal::already_exists(target.kind, &key.name));
         }
@@ -46,7 +46,7 @@ impl Cluster {
         request: &Request,
     ) -> Result<Answer, Refusal> {
         let object = request.json()?;
-        let key = self.key_of(target, &object)?;
+        let key = key_of(target, &object)?;
         let live = self.store.get(&key).map(Arc::clone);
         let live = live.ok_or_else(|| Refusal::not_found(target.kind, &key.name))?;
         if !target.kind.builtin && version_of(&object) == 0 {
@@ -59,7 +59,7 @@ impl Cluster {
             part: target.part.map_or("", Part::name),
             now: self.now,
         };
-        let done = self.commit(&key, Some(live), object, &writer, dry(query))?;
+        let done = self.commit(&key, Some(&live), object, &writer, dry(query))?;
         Ok(Answer::json(200, (*done).clone()))
     }
 
@@ -83,7 +83,7 @@ impl Cluster {
             now: self.now,
         };
         if apply {
-            return self.apply(target, query, change, live, &writer);
+            return self.apply(target, query, change, live.as_ref(), &writer);
         }
         let mut object = live.as_deref().cloned().unwrap_or_default();
         match request.content_type.split(';').next().unwrap_or_default() {
@@ -97,7 +97,7 @@ impl Cluster {
                 return Err(Refusal::new(415, "UnsupportedMediaType", why));
             }
         }
-        let done = self.commit(&key, live, object, &writer, dry(query))?;
+        let done = self.commit(&key, live.as_ref(), object, &writer, dry(query))?;
         Ok(Answer::json(200, (*done).clone()))
     }
 
@@ -106,14 +106,14 @@ impl Cluster {
         target: &Target,
         query: &Query,
         mut config: Value,
-        live: Option<Arc<Value>>,
+        live: Option<&Arc<Value>>,
         writer: &Writer<'_>,
     ) -> Result<Answer, Refusal> {
         if query.text("fieldManager").is_empty() {
             let why = "fieldManager is required for apply patch";
             return Err(Refusal::bad_request(why));
         }
-        let key = self.key_of(target, &config)?;
+        let key = key_of(target, &config)?;
         if kind::of(&config).is_none_or(|kind| kind.plural != target.kind.plural) {
             let why =
                 format!("the configuration must be a {} of {}", target.kind.kind, target.kind.api_version());
@@ -124,41 +124,11 @@ impl Cluster {
         if target.kind.has_status() && writer.part.is_empty() {
             remove(&mut config, "status");
         }
-        let state = live.as_deref().cloned().unwrap_or_else(|| json!({}));
+        let state = live.map_or_else(|| json!({}), |live| (**live).clone());
         let merged = apply::apply(target.kind, &state, &config, query.truth("force"), writer)?;
         let code = if live.is_some() { 200 } else { 201 };
         let done = self.commit(&key, live, merged, writer, dry(query))?;
         Ok(Answer::json(code, (*done).clone()))
-    }
-
-    /// Where an object that was sent stands; what it says of itself must agree with the path.
-    fn key_of(&self, target: &Target, object: &Value) -> Result<Key, Refusal> {
-        let (name, namespace) = (text(object, "metadata.name"), text(object, "metadata.namespace"));
-        let kind = target.kind;
-        if !object.is_object() {
-            return Err(Refusal::bad_request("the body must be an object"));
-        }
-        let said = text(object, "kind");
-        if !said.is_empty() && said != kind.kind {
-            let why = format!("the kind of the body ({said}) is not that of the path ({})", kind.kind);
-            return Err(Refusal::bad_request(why));
-        }
-        let mut key = target.key();
-        if target.name.is_empty() {
-            name.clone_into(&mut key.name);
-        } else if !name.is_empty() && name != target.name {
-            let why =
-                format!("the name of the object ({name}) does not match the name on the URL ({})", key.name);
-            return Err(Refusal::bad_request(why));
-        }
-        if kind.namespaced && !namespace.is_empty() && namespace != key.namespace {
-            let why = format!(
-                "the namespace of the provided object does not match the namespace sent on the request: {namespace}"
-            );
-            return Err(Refusal::bad_request(why));
-        }
-        admission::check_name(kind, &key.name, NAME_BYTES_MAX)?;
-        Ok(key)
     }
 
     /// Puts a state into the store, after completing and checking it. Nothing changes if it is what stands there.
@@ -166,13 +136,13 @@ impl Cluster {
     pub(crate) fn commit(
         &mut self,
         key: &Key,
-        live: Option<Arc<Value>>,
+        live: Option<&Arc<Value>>,
         mut new: Value,
         writer: &Writer<'_>,
         dry: bool,
     ) -> Result<Arc<Value>, Refusal> {
         let kind = kind::known(key.kind);
-        let before = live.as_deref().cloned().unwrap_or(Value::Null);
+        let before = live.map_or(Value::Null, |live| (**live).clone());
         if live.is_some() {
             check_preconditions(kind, key, &before, &new)?;
         }
@@ -260,8 +230,38 @@ impl Cluster {
         let mut new = (*live).clone();
         change(&mut new);
         let writer = Writer { manager, apply: false, part, now: self.now };
-        self.commit(key, Some(live), new, &writer, false).ok()
+        self.commit(key, Some(&live), new, &writer, false).ok()
     }
+}
+
+/// Where an object that was sent stands; what it says of itself must agree with the path.
+fn key_of(target: &Target, object: &Value) -> Result<Key, Refusal> {
+    let (name, namespace) = (text(object, "metadata.name"), text(object, "metadata.namespace"));
+    let kind = target.kind;
+    if !object.is_object() {
+        return Err(Refusal::bad_request("the body must be an object"));
+    }
+    let said = text(object, "kind");
+    if !said.is_empty() && said != kind.kind {
+        let why = format!("the kind of the body ({said}) is not that of the path ({})", kind.kind);
+        return Err(Refusal::bad_request(why));
+    }
+    let mut key = target.key();
+    if target.name.is_empty() {
+        name.clone_into(&mut key.name);
+    } else if !name.is_empty() && name != target.name {
+        let why =
+            format!("the name of the object ({name}) does not match the name on the URL ({})", key.name);
+        return Err(Refusal::bad_request(why));
+    }
+    if kind.namespaced && !namespace.is_empty() && namespace != key.namespace {
+        let why = format!(
+            "the namespace of the provided object does not match the namespace sent on the request: {namespace}"
+        );
+        return Err(Refusal::bad_request(why));
+    }
+    admission::check_name(kind, &key.name, NAME_BYTES_MAX)?;
+    Ok(key)
 }
 
 pub(super) fn dry(query: &Query) -> bool {

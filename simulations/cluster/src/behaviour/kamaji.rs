@@ -260,7 +260,7 @@ impl Cluster {
         let live = self.store.get(&plane_key).cloned();
         let wanted = from_cluster_api(&object, live.as_deref());
         let writer = Writer { manager: "capi-kamaji", apply: false, part: "", now: self.now };
-        let plane = match self.commit(&plane_key, live, wanted, &writer, false) {
+        let plane = match self.commit(&plane_key, live.as_ref(), wanted, &writer, false) {
             Ok(plane) => plane,
             Err(refusal) => {
                 return self.event(&object, "Warning", "TenantControlPlaneRefused", &refusal.message);
@@ -326,7 +326,7 @@ fn word(plane: &Value, deployment: &Value) -> &'static str {
     }
 }
 
-/// Where a KamajiControlPlane's fields go in the plane: from, to.
+/// Where a `KamajiControlPlane`'s fields go in the plane: from, to.
 const FROM_CLUSTER_API: &[(&str, &str)] = &[
     ("dataStoreName", "dataStore"),
     ("dataStoreSchema", "dataStoreSchema"),

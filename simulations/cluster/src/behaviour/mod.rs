@@ -265,7 +265,9 @@ impl Cluster {
             let all: Vec<_> =
                 self.store.list(kind, Some(&key.namespace)).map(|(key, _)| key.clone()).collect();
             let who = if kind == "services" { Who::Slice } else { Who::Budget };
-            all.into_iter().for_each(|key| self.soon(who, key));
+            for key in all {
+                self.soon(who, key);
+            }
         }
     }
 

@@ -1,4 +1,4 @@
-//! Deployments, ReplicaSets and StatefulSets, as the controller manager treats them.
+//! `Deployment`, `ReplicaSet` and `StatefulSet`, as the controller manager treats them.
 
 use std::sync::Arc;
 
@@ -130,7 +130,7 @@ impl Cluster {
         });
     }
 
-    /// One pass over a ReplicaSet: as many pods as wanted, and their count.
+    /// One pass over a `ReplicaSet`: as many pods as wanted, and their count.
     pub(super) fn replica_set(&mut self, key: &Key) {
         let Some(object) = self.store.get(key).cloned() else { return };
         let mut pods: Vec<_> =
@@ -203,7 +203,7 @@ impl Cluster {
         }
     }
 
-    /// One pass over a StatefulSet: pods by number, each made when the one before is ready, ended from the last.
+    /// One pass over a `StatefulSet`: pods by number, each made when the one before is ready, ended from the last.
     /// Pods of an older template are replaced one at a time from the last.
     pub(super) fn stateful_set(&mut self, key: &Key) {
         let Some(object) = self.store.get(key).cloned() else { return };
@@ -234,11 +234,11 @@ impl Cluster {
         let current = images(&object, "spec.template.spec.containers");
         let (old, new): (Vec<_>, Vec<_>) =
             pods.iter().partition(|(_, pod)| images(pod, "spec.containers") != current);
-        if pods.iter().all(|(_, pod)| is_ready(pod)) {
-            if let Some((pod, _)) = old.iter().max_by_key(|(pod, _)| number_of(pod)) {
-                // It may be gone already.
-                let _gone = self.delete(pod, &Value::Null);
-            }
+        if pods.iter().all(|(_, pod)| is_ready(pod))
+            && let Some((pod, _)) = old.iter().max_by_key(|(pod, _)| number_of(pod))
+        {
+            // It may be gone already.
+            let _gone = self.delete(pod, &Value::Null);
         }
         let ready = pods.iter().filter(|(_, pod)| is_ready(pod)).count() as i64;
         let generation = number(&object, "metadata.generation");
