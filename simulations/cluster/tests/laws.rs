@@ -104,7 +104,7 @@ struct Form {
     default: Option<fn(u8) -> u8>,
 }
 
-/// Members of a ConfigMap's data.
+/// Members of the data of a `ConfigMap`.
 const MEMBERS: Form = Form {
     path: "/api/v1/namespaces/t/configmaps/a",
     object: |config| {
@@ -248,7 +248,7 @@ fn replay(state: &mut BTreeMap<String, Value>, lines: &[Value]) {
         match line["type"].as_str().unwrap() {
             "ADDED" => assert!(state.insert(name, object.clone()).is_none(), "added twice: {line}"),
             "MODIFIED" => {
-                assert!(state.insert(name, object.clone()).is_some(), "modified, never added: {line}")
+                assert!(state.insert(name, object.clone()).is_some(), "modified, never added: {line}");
             }
             "DELETED" => assert!(state.remove(&name).is_some(), "deleted, never added: {line}"),
             "BOOKMARK" => {}
@@ -283,7 +283,9 @@ proptest! {
         let mut world = World::new(1, 0);
         let chosen = format!("{PODS}?labelSelector=l%3D1");
         let (before, after) = steps.split_at(from.min(steps.len()));
-        before.iter().for_each(|step| take_step(&mut world, *step));
+        for step in before {
+            take_step(&mut world, *step);
+        }
         let first = world.get(&chosen);
         let version = first["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
         let mut last = version.parse().unwrap();
@@ -314,7 +316,9 @@ proptest! {
         limit in 1_u8..5,
     ) {
         let mut world = World::new(1, 0);
-        steps.iter().for_each(|step| take_step(&mut world, *step));
+        for step in &steps {
+            take_step(&mut world, *step);
+        }
         let whole = world.get(PODS);
         let mut between = between.into_iter();
         let (mut pieces, mut token) = (Vec::new(), String::new());

@@ -23,7 +23,7 @@ use kube::{Api, Client, Config, Error};
 use serde_json::{Value, json};
 
 /// How long something may take that ends by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 async fn start() -> (Arc<Shared>, Client) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -17,7 +17,7 @@ use cluster::Settings;
 use cluster_server::{Shared, serve};
 
 /// How long something may take that ends by itself.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 struct Kubectl {
     server: String,

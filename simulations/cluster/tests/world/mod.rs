@@ -94,7 +94,7 @@ impl World {
     pub(crate) fn whole(&self) -> String {
         let kinds = cluster::kind::KINDS.iter();
         let all = kinds.flat_map(|kind| self.cluster.store().list(kind.plural, None));
-        all.map(|(key, object)| format!("{key:?} {object}\n")).collect()
+        all.map(|(key, object)| format!("{key:?} {object}")).collect::<Vec<_>>().join("\n")
     }
 }
 
