@@ -274,7 +274,8 @@ fn refused(refusal: &Refusal) -> Answer {
     let mut answer = Answer::json(refusal.code, refusal.body());
     if refusal.code == 429 {
         let seconds = json::number(&refusal.details, "retryAfterSeconds");
-        answer.retry_after_seconds = Some(u32::try_from(seconds).unwrap_or_default().max(1));
+        // An eviction that a budget refuses says no time.
+        answer.retry_after_seconds = u32::try_from(seconds).ok().filter(|seconds| *seconds > 0);
     }
     answer
 }

@@ -37,7 +37,9 @@ async fn start() -> (Arc<Shared>, Client) {
     let shared = Shared::new(settings);
     shared.with(|cluster, now| cluster.furnish(now, 3));
     tokio::spawn(serve(listener, Arc::clone(&shared)));
-    let client = Client::try_from(Config::new(url.parse().unwrap())).unwrap();
+    // Otherwise the client itself asks again for a minute when it is refused with 429.
+    let config = Config { default_retry: false, ..Config::new(url.parse().unwrap()) };
+    let client = Client::try_from(config).unwrap();
     let namespace: Namespace = from(json!({ "metadata": { "name": "t" } }));
     Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
     (shared, client)

@@ -129,5 +129,9 @@ fn injected(code: u16) -> Refusal {
         504 => ("Timeout", "the server was unable to return a response in the time allotted"),
         _ => ("InternalError", "an internal error was injected"),
     };
-    Refusal::new(code, reason, message)
+    let mut refusal = Refusal::new(code, reason, message);
+    if code == 429 {
+        refusal.details = serde_json::json!({ "retryAfterSeconds": 1 });
+    }
+    refusal
 }
