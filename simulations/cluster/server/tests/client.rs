@@ -38,7 +38,8 @@ async fn start() -> (Arc<Shared>, Client) {
     shared.with(|cluster, now| cluster.furnish(now, 3));
     tokio::spawn(serve(listener, Arc::clone(&shared)));
     // Otherwise the client itself asks again for a minute when it is refused with 429.
-    let config = Config { default_retry: false, ..Config::new(url.parse().unwrap()) };
+    let mut config = Config::new(url.parse().unwrap());
+    config.default_retry = false;
     let client = Client::try_from(config).unwrap();
     let namespace: Namespace = from(json!({ "metadata": { "name": "t" } }));
     Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
