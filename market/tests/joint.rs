@@ -172,7 +172,7 @@ impl Pair {
         assert_eq!(worth, best.total(), "as good as the best");
         assert_eq!(worth.0[0], self.joint.surplus());
         for backwards in [false, true] {
-            let scratch = self.loaded_anew(backwards);
+            let mut scratch = self.loaded_anew(backwards);
             assert_eq!(scratch.won(), self.won(), "incremental is from scratch to the last tie");
             assert_eq!(scratch.joint.prices(), self.joint.prices());
         }

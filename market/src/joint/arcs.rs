@@ -15,32 +15,26 @@ pub(super) struct Entry {
     high: i64,
     /// Option index, then number.
     low: i64,
-    lot: u32,
-    version: u32,
+    key: Key,
 }
+
+/// Which listing of which lot's move an entry is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Key {
+    pub(super) lot: u32,
+    pub(super) version: u32,
+    pub(super) enters: u32,
+}
+
+/// No entry: versions begin at one.
+const NO_KEY: Key = Key { lot: u32::MAX, version: 0, enters: 0 };
 
 const HIGH_SHIFT: u32 = 60;
 const LOW_SHIFT: u32 = 57;
 
 impl Entry {
-    pub(super) fn new(
-        surplus: i64,
-        kept: i64,
-        age: i64,
-        index: i64,
-        number: i64,
-        lot: u32,
-        version: u32,
-    ) -> Self {
-        Self { surplus, high: (kept << HIGH_SHIFT) + age, low: (index << LOW_SHIFT) + number, lot, version }
-    }
-
-    pub(super) const fn lot(&self) -> u32 {
-        self.lot
-    }
-
-    pub(super) const fn version(&self) -> u32 {
-        self.version
+    pub(super) fn new(surplus: i64, kept: i64, age: i64, index: i64, number: i64, key: Key) -> Self {
+        Self { surplus, high: (kept << HIGH_SHIFT) + age, low: (index << LOW_SHIFT) + number, key }
     }
 }
 
@@ -69,8 +63,8 @@ pub(super) struct Arc {
     /// Where this arc stands among those that leave `from`, and among those that enter `to`.
     out_at: u32,
     into_at: u32,
-    /// The best entry, as (lot, version), and its weight, so that it is reckoned once.
-    top: (u32, u32),
+    /// The best entry, and its weight, so that it is reckoned once.
+    top: Key,
     top_weight: Weight,
     is_dirty: bool,
     pub(super) mover: Mover,
@@ -141,7 +135,7 @@ impl Arcs {
             to,
             out_at: out.len() as u32,
             into_at: into.len() as u32,
-            top: (0, 0),
+            top: NO_KEY,
             top_weight: Weight::NOTHING,
             is_dirty: false,
             mover: Mover::Nobody,
@@ -152,19 +146,33 @@ impl Arcs {
         arc
     }
 
-    /// Lists a move; [`Arcs::settle`] must follow.
-    #[inline]
-    pub(super) fn push(&mut self, arc: u32, entry: Entry) {
-        self.arcs[arc as usize].heap.push(entry);
-    }
-
-    /// Counts one dead entry more, and sweeps the heap when there are many.
-    pub(super) fn bury(&mut self, arc: u32, lots: &Lots) {
-        let arc = &mut self.arcs[arc as usize];
-        arc.dead += 1;
-        if arc.dead > DEAD_MIN && arc.dead as usize * 2 > arc.heap.len() {
-            arc.heap.retain(|entry| lots.is_alive(entry, arc.from));
-            arc.dead = 0;
+    /// Takes a listing of a move away, as far as there was one, lists it anew, as far as it can be made, and finds out
+    /// who moves first.
+    pub(super) fn relist(
+        &mut self,
+        number: u32,
+        gone: Option<Key>,
+        entry: Option<Entry>,
+        lots: &Lots,
+        places: &[Place],
+    ) {
+        let arc = &mut self.arcs[number as usize];
+        let mut is_unsettled = false;
+        if let Some(gone) = gone {
+            is_unsettled = arc.top == gone;
+            arc.dead += 1;
+            if arc.dead > DEAD_MIN && arc.dead as usize * 2 > arc.heap.len() {
+                arc.heap.retain(|entry| lots.find_alive(entry.key, arc.from, arc.to).is_some());
+                arc.dead = 0;
+            }
+        }
+        if let Some(entry) = entry {
+            arc.heap.push(entry);
+            // While the top lives, whoever is above it now came just now.
+            is_unsettled |= arc.heap.peek().is_some_and(|top| top.key == entry.key);
+        }
+        if is_unsettled {
+            self.settle(number, lots, places);
         }
     }
 
@@ -180,19 +188,20 @@ impl Arcs {
         let arc = &mut self.arcs[number as usize];
         let mut mover = Mover::Nobody;
         while let Some(entry) = arc.heap.peek() {
-            let Some(from) = lots.find_alive(entry, arc.from) else {
-                arc.heap.pop();
-                arc.dead = arc.dead.saturating_sub(1);
-                continue;
-            };
-            mover = Mover::Unit(entry.lot);
-            if arc.top != (entry.lot, entry.version)
-                && let Some(to) = lots.find(entry.lot, arc.to)
-            {
-                arc.top = (entry.lot, entry.version);
-                arc.top_weight = lots.weight_of_move(entry.lot, from, to);
+            let key = entry.key;
+            if let Some((from, to)) = lots.find_alive(key, arc.from, arc.to) {
+                mover = Mover::Unit(key.lot);
+                if arc.top != key {
+                    arc.top = key;
+                    arc.top_weight = lots.weight_of_move(key.lot, from, to);
+                }
+                break;
             }
-            break;
+            arc.heap.pop();
+            arc.dead = arc.dead.saturating_sub(1);
+        }
+        if mover == Mover::Nobody {
+            arc.top = NO_KEY;
         }
         let mut weight = if mover == Mover::Nobody { Weight::NOTHING } else { arc.top_weight };
         let free = if arc.from == OUTSIDE {

@@ -43,7 +43,8 @@ impl Joint {
     ///
     /// # Errors
     /// The first thing that does not hold.
-    pub fn check(&self) -> Result<(), Broken> {
+    pub fn check(&mut self) -> Result<(), Broken> {
+        self.flush();
         let mut served = vec![0_u32; self.places.len()];
         let mut best: Vec<Weight> = vec![Weight::NOTHING; self.arcs.arcs.len()];
         for (arc, best) in self.arcs.arcs.iter().zip(&mut best) {

@@ -1,6 +1,6 @@
 //! The lots: who could stand where, and how many units of each do.
 
-use super::arcs::Entry;
+use super::arcs::{Entry, Key};
 use super::weight::Weight;
 use super::{LotTerms, OPTIONS_MAX, OUTSIDE};
 
@@ -15,6 +15,8 @@ pub(super) struct Cell {
     pub(super) vertex: u32,
     /// What the entries of this cell's moves in the arcs' heaps are known by, if they stand there; 0: they do not.
     pub(super) version: u32,
+    /// What entries of moves to this cell are known by besides: another number whenever entering it weighs otherwise.
+    pub(super) enters: u32,
     /// Units here.
     pub(super) units: u32,
     /// Incumbents here.
@@ -49,6 +51,10 @@ pub(super) struct Record {
     /// How many versions this lot's number has used up. It is never set back: entries of a lot that is gone, or of
     /// terms that are, stay dead.
     pub(super) versions: u32,
+    /// Cells whose moves must be listed anew before anybody looks at the arcs, a bit for each.
+    pub(super) stale: u64,
+    /// Cells that only entering weighs otherwise, likewise.
+    pub(super) stale_enters: u64,
     /// Whether it is on the list of those whose units moved since the last clearing.
     pub(super) is_touched: bool,
 }
@@ -136,6 +142,7 @@ impl Lots {
                 plain: option.plain_limit.map_or(worth, |plain| plain as i64),
                 vertex: option.market + 1,
                 version: 0,
+                enters: 0,
                 units: 0,
                 kept: option.kept,
             };
@@ -211,27 +218,18 @@ impl Lots {
             (_, 0) => i64::from(from) - 1,
             _ => -step,
         };
-        Entry::new(
-            target.worth - cell.worth,
-            kept,
-            age,
-            index,
-            step * record.number as i64,
-            lot,
-            cell.version,
-        )
+        let key = Key { lot, version: cell.version, enters: target.enters };
+        Entry::new(target.worth - cell.worth, kept, age, index, step * record.number as i64, key)
     }
 
-    /// The cell whose move an entry tells, if that is still so.
+    /// The cells between which an entry tells a move, if that is still so.
     #[inline]
-    pub(super) fn find_alive(&self, entry: &Entry, from: u32) -> Option<u32> {
-        let at = self.find(entry.lot(), from)?;
-        (self.cell(entry.lot(), at).version == entry.version()).then_some(at)
-    }
-
-    /// Whether an entry tells what its lot can do now.
-    #[inline]
-    pub(super) fn is_alive(&self, entry: &Entry, from: u32) -> bool {
-        self.find_alive(entry, from).is_some()
+    pub(super) fn find_alive(&self, key: Key, from: u32, to: u32) -> Option<(u32, u32)> {
+        let from = self.find(key.lot, from)?;
+        if self.cell(key.lot, from).version != key.version {
+            return None;
+        }
+        let to = self.find(key.lot, to)?;
+        (self.cell(key.lot, to).enters == key.enters).then_some((from, to))
     }
 }

@@ -72,8 +72,8 @@ pub struct LotOption {
 pub struct LotTerms<'a> {
     /// Arrival order: smaller is older.
     pub age: u64,
-    /// A number of its own, which settles the last ties; not a handle, so that it does not depend on what stood here
-    /// before.
+    /// A number of its own, which settles the last ties: no two lots that stand share one. Not a handle, so that it
+    /// does not depend on what stood here before.
     pub number: u64,
     /// Units in all.
     pub units: u32,
@@ -114,6 +114,8 @@ pub struct Joint {
     lots: Lots,
     search: Search,
     ceiling: Ceiling,
+    /// Lots with moves to be listed anew.
+    pending: Vec<u32>,
     /// Lots whose units moved since the last clearing.
     touched: Vec<u32>,
     /// Plain limits of units that win at a higher worth: (vertex, limit) to how many cells of lots.

@@ -1,6 +1,6 @@
 //! Moving units, and keeping the arcs true while they move.
 
-use super::arcs::Mover;
+use super::arcs::{Key, Mover};
 use super::lots::Cell;
 use super::{Joint, OUTSIDE};
 
@@ -13,27 +13,68 @@ impl Joint {
         }
     }
 
-    /// Makes the arcs' entries for a cell say what its units can do now.
-    pub(super) fn list(&mut self, lot: u32, at: u32) {
-        let cell = self.lots.cell(lot, at);
-        let (was_listed, is_listed) = (cell.is_listed(), cell.units > 0);
-        if !was_listed && !is_listed {
+    /// Notes that moves of a lot must be listed anew: all of some cells', and those to some others.
+    pub(super) fn mark(&mut self, lot: u32, stale: u64, stale_enters: u64) {
+        if stale | stale_enters == 0 {
             return;
         }
         let record = self.lots.record_mut(lot);
-        record.versions += 1;
-        let (width, version) = (record.width, if is_listed { record.versions } else { 0 });
-        self.lots.cell_mut(lot, at).version = version;
-        for to in (0..width).filter(|&to| to != at) {
-            let arc = self.arcs.find(cell.vertex, self.lots.cell(lot, to).vertex);
-            if was_listed {
-                self.arcs.bury(arc, &self.lots);
-            }
-            if is_listed {
-                self.arcs.push(arc, self.lots.entry(lot, at, to));
-            }
-            self.arcs.settle(arc, &self.lots, &self.places);
+        if record.stale | record.stale_enters == 0 {
+            self.pending.push(lot);
         }
+        record.stale |= stale;
+        record.stale_enters |= stale_enters;
+    }
+
+    /// Makes the arcs true: lists anew whatever was marked. Whoever looks at them asks for this first, so that what
+    /// changes several times before is listed once.
+    pub(super) fn flush(&mut self) {
+        let mut pending = std::mem::take(&mut self.pending);
+        for lot in pending.drain(..) {
+            let record = self.lots.record_mut(lot);
+            let (stale, stale_enters) =
+                (std::mem::take(&mut record.stale), std::mem::take(&mut record.stale_enters));
+            let width = record.width;
+            let mut before = Vec::new();
+            if stale_enters != 0 {
+                before.extend(self.lots.cells(lot).iter().map(|cell| cell.enters));
+            }
+            for at in (0..width).filter(|at| stale_enters & (1 << at) != 0) {
+                let version = self.next_version(lot);
+                self.lots.cell_mut(lot, at).enters = version;
+            }
+            for at in 0..width {
+                let is_stale = stale & (1 << at) != 0;
+                let gone = self.lots.cell(lot, at).version;
+                if is_stale {
+                    let is_listed = self.lots.cell(lot, at).units > 0;
+                    let version = if is_listed { self.next_version(lot) } else { 0 };
+                    self.lots.cell_mut(lot, at).version = version;
+                }
+                let cell = self.lots.cell(lot, at);
+                if gone == 0 && !cell.is_listed() {
+                    continue;
+                }
+                for to in (0..width).filter(|&to| to != at) {
+                    if !is_stale && stale_enters & (1 << to) == 0 {
+                        continue;
+                    }
+                    let target = self.lots.cell(lot, to);
+                    let enters = before.get(to as usize).copied().unwrap_or(target.enters);
+                    let gone = (gone != 0).then_some(Key { lot, version: gone, enters });
+                    let entry = cell.is_listed().then(|| self.lots.entry(lot, at, to));
+                    let arc = self.arcs.find(cell.vertex, target.vertex);
+                    self.arcs.relist(arc, gone, entry, &self.lots, &self.places);
+                }
+            }
+        }
+        self.pending = pending;
+    }
+
+    fn next_version(&mut self, lot: u32) -> u32 {
+        let record = self.lots.record_mut(lot);
+        record.versions += 1;
+        record.versions
     }
 
     /// Puts a lot on the list of those to be told about.
@@ -65,25 +106,17 @@ impl Joint {
         }
     }
 
-    /// Sets how many units of a lot are in some of its cells, and lists anew what that changes.
+    /// Sets how many units of a lot are in some of its cells, and marks what is to be listed anew for it.
     pub(super) fn set_units(&mut self, lot: u32, changes: &[(u32, u32)]) {
-        let mut enters_otherwise = false;
-        let mut stale = 0_u64;
+        let (mut stale, mut stale_enters) = (0_u64, 0_u64);
         for &(at, units) in changes {
             let before = self.lots.cell(lot, at);
             self.count(lot, at, units);
             let after = self.lots.cell(lot, at);
-            enters_otherwise |= before.keeps_one_more() != after.keeps_one_more();
-            if lists_otherwise(before, after) {
-                stale |= 1 << at;
-            }
+            stale |= u64::from(lists_otherwise(before, after)) << at;
+            stale_enters |= u64::from(before.keeps_one_more() != after.keeps_one_more()) << at;
         }
-        for at in 0..self.lots.record(lot).width {
-            // Where entering some cell weighs otherwise now, so do the moves of all the others.
-            if stale & (1 << at) != 0 || (enters_otherwise && self.lots.cell(lot, at).is_listed()) {
-                self.list(lot, at);
-            }
-        }
+        self.mark(lot, stale, stale_enters);
         self.touch(lot);
     }
 

@@ -22,6 +22,7 @@ impl Joint {
     pub fn remove(&mut self, lot: Lot) -> Result<(), JointError> {
         let lot = self.check_lot(lot)?;
         let opened = self.unseat(lot);
+        self.flush();
         // Its handle is free again after the round, when it is off the list of those to be told about.
         self.lots.clear_out(lot);
         self.open(&opened);
@@ -40,6 +41,7 @@ impl Joint {
         for &(vertex, units) in &opened {
             self.places[vertex as usize].held_open = units;
         }
+        self.flush();
         self.lots.clear_out(lot);
         self.lots.lay_out(lot, terms);
         self.seat(lot, terms.units);
@@ -112,6 +114,7 @@ impl Joint {
             if !gains {
                 break;
             }
+            self.flush();
             let Some(found) = self.search.forward(&self.arcs, &mut self.places, Weight::default()) else {
                 break;
             };
@@ -166,6 +169,7 @@ impl Joint {
             }
             self.search.begin();
             self.search.label(vertex, excess);
+            self.flush();
             if self.search.backward(&self.arcs, &mut self.places, Weight::default()).is_none() {
                 break;
             }
@@ -186,6 +190,7 @@ impl Joint {
         while left > 0 {
             self.search.begin();
             self.search.label(vertex, Weight::default());
+            self.flush();
             if self.search.forward(&self.arcs, &mut self.places, Weight::LEAST).is_none() {
                 break;
             }
@@ -209,6 +214,7 @@ impl Joint {
             }
             self.search.begin();
             self.search.label(vertex, excess);
+            self.flush();
             if self.search.forward(&self.arcs, &mut self.places, Weight::default()).is_none() {
                 break;
             }

@@ -42,6 +42,7 @@ impl Joint {
     /// The latter is kept up from one call to the next; the others, where the rule or a running limit asks for them,
     /// look at every arc.
     pub fn published(&mut self, rule: PriceRule) -> Published {
+        self.flush();
         let largest = by_market(&self.places, self.ceiling.update(&mut self.arcs, &self.places));
         let paid = match rule {
             PriceRule::HighestRejected => by_market(&self.places, &self.smallest()),
@@ -54,7 +55,8 @@ impl Joint {
     }
 
     /// All there is to say about prices now. Looks at every arc several times.
-    pub fn prices(&self) -> Prices {
+    pub fn prices(&mut self) -> Prices {
+        self.flush();
         let smallest = self.smallest();
         let largest = self.largest(&[]);
         let lowest_accepted = self.largest(&self.plain_ceilings(&smallest));

@@ -20,6 +20,7 @@ impl Joint {
         let lot = self.lots.insert(&terms);
         let seated = self.seat_at_any_price(lot, units);
         let opened = self.unseat(lot);
+        self.flush();
         self.lots.clear_out(lot);
         self.forget(lot);
         self.open(&opened);
@@ -54,6 +55,7 @@ impl Joint {
                     self.search.label(vertex, excess);
                 }
             }
+            self.flush();
             let found = self.search.forward(&self.arcs, &mut self.places, Weight::default())?;
             let at = self.lots.find(lot, found.first)?;
             let room = left.min(self.room_on_path());

@@ -25,8 +25,7 @@ impl Joint {
 
     fn clear_lot(&mut self, lot: u32) {
         let width = self.lots.record(lot).width;
-        let mut stale = 0_u64;
-        let mut enters_otherwise = false;
+        let (mut stale, mut stale_enters) = (0_u64, 0_u64);
         for at in 1..width {
             let cell = self.lots.cell_mut(lot, at);
             let before = *cell;
@@ -34,18 +33,12 @@ impl Joint {
                 continue;
             }
             cell.kept = before.units;
-            enters_otherwise |= before.keeps_one_more();
-            if before.loses_one() != cell.loses_one() {
-                stale |= 1 << at;
-            }
+            stale |= u64::from(before.loses_one() != cell.loses_one()) << at;
+            stale_enters |= u64::from(before.keeps_one_more()) << at;
             let (market, after) = (before.vertex - 1, before.units);
             self.changes.push(Change { lot: Lot(lot), market, before: before.kept, after });
         }
-        for at in 0..width {
-            if stale & (1 << at) != 0 || enters_otherwise {
-                self.list(lot, at);
-            }
-        }
+        self.mark(lot, stale, stale_enters);
     }
 
     /// What the last clearing changed, as [`Joint::clear`] returned it.
