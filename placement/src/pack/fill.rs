@@ -10,6 +10,8 @@ const WEIGHT_PARTS: u64 = 64;
 pub(super) struct Wanted {
     planes: Vec<u32>,
     missing: Vec<u32>,
+    /// Of how many of them nothing is missing any more.
+    spent: usize,
     /// Sum of what is missing by resource, in parts of the largest host.
     sums: Vec<u64>,
     replicas: u64,
@@ -17,8 +19,13 @@ pub(super) struct Wanted {
 
 impl Wanted {
     pub(super) fn of(packing: &Packing<'_>, planes: impl Iterator<Item = u32>) -> Self {
-        let mut wanted =
-            Self { planes: Vec::new(), missing: Vec::new(), sums: vec![0; packing.resources], replicas: 0 };
+        let mut wanted = Self {
+            planes: Vec::new(),
+            missing: Vec::new(),
+            spent: 0,
+            sums: vec![0; packing.resources],
+            replicas: 0,
+        };
         for plane in planes {
             let missing = packing.missing(plane);
             if missing == 0 {
@@ -38,6 +45,16 @@ impl Wanted {
     pub(super) fn any_fits_template(&self, packing: &Packing<'_>) -> bool {
         let mut wanted = self.planes.iter().zip(&self.missing);
         wanted.any(|(plane, missing)| *missing > 0 && packing.fits_template(*plane))
+    }
+
+    /// Forgets planes of which nothing is missing any more, once they are worth the copying.
+    fn compact(&mut self) {
+        if self.spent * 8 < self.planes.len() {
+            return;
+        }
+        let left = self.planes.iter().zip(&self.missing).filter(|(_, missing)| **missing > 0);
+        (self.planes, self.missing) = left.unzip();
+        self.spent = 0;
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -77,6 +94,7 @@ pub(super) fn fill(packing: &mut Packing<'_>, host: HostOrd, wanted: &mut Wanted
         packing.put(plane, host);
         placed += 1;
         wanted.missing[at] -= 1;
+        wanted.spent += usize::from(wanted.missing[at] == 0);
         wanted.replicas -= 1;
         for (sum, part) in wanted.sums.iter_mut().zip(packing.parts(plane)) {
             *sum -= u64::from(*part);
@@ -89,11 +107,6 @@ pub(super) fn fill(packing: &mut Packing<'_>, host: HostOrd, wanted: &mut Wanted
                 && (other != plane || packing.allowed(other, host, zones))
         });
     }
-    if wanted.planes.len() > 32 && wanted.missing.iter().filter(|m| **m > 0).count() * 2 < wanted.planes.len()
-    {
-        let (planes, missing) = wanted.planes.iter().zip(&wanted.missing).filter(|(_, m)| **m > 0).unzip();
-        wanted.planes = planes;
-        wanted.missing = missing;
-    }
+    wanted.compact();
     placed
 }

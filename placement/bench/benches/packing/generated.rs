@@ -8,11 +8,11 @@ use crate::peers::{Outcome, best_fit, dot_product, first_fit};
 const ZONES: u32 = 3;
 /// milli-CPU, MiB and pods of a host.
 const CAPACITY: [u64; 3] = [7_500, 30_000, 110];
-const EFFORT: u64 = 6_000_000;
+const EFFORT: u64 = 2_000_000;
 const SEEDS: u64 = 5;
 
 /// A sequence of numbers from a seed (`SplitMix64`).
-struct Draws(u64);
+pub(crate) struct Draws(pub(crate) u64);
 
 impl Draws {
     fn draw(&mut self) -> u64 {
@@ -27,12 +27,12 @@ impl Draws {
         ((self.draw() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.draw() % bound
     }
 
     /// A log-normal amount.
-    fn around(&mut self, median: f64, sigma: f64) -> f64 {
+    pub(crate) fn around(&mut self, median: f64, sigma: f64) -> f64 {
         let normal = (-2.0 * self.unit().ln()).sqrt() * (std::f64::consts::TAU * self.unit()).cos();
         median * (sigma * normal).exp()
     }
