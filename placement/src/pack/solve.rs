@@ -57,7 +57,8 @@ pub fn solve(problem: &Problem, effort: u64) -> Result<Solution, ProblemError> {
     problem.check()?;
     let mut working = problem.clone();
     let mut on: Vec<Vec<HostOrd>> = problem.planes.iter().map(|plane| plane.on.clone()).collect();
-    let mut known: Option<Merit> = None;
+    // What stands as it is is kept unless something is gained.
+    let mut known = stands(problem, &on).then(|| Merit::of(problem, &on));
     // A pass is a function of the problem and of where everything is. It is repeated until it gains nothing, so that
     // solving the solution, which is that last pass again, gains nothing either. Each turn raises the merit.
     loop {
@@ -141,6 +142,13 @@ fn pass(problem: &Problem, previous: &[Vec<HostOrd>], effort: u64) -> (Vec<Vec<H
         reduce(&mut packing, &kept, Zones::Enough, &mut steps);
         go_home(&mut packing, &kept);
     }
+    stay(&mut packing, stranded);
+    let opened = packing.hosts() - problem.hosts.len() as u32;
+    (ordered(packing.into_on(), previous), opened)
+}
+
+/// Replicas on leaving hosts that found no other place stay there.
+fn stay(packing: &mut Packing<'_>, stranded: Vec<(u32, HostOrd)>) {
     for (plane, host) in stranded {
         if packing.missing(plane) > 0
             && packing.fits(plane, host)
@@ -149,8 +157,13 @@ fn pass(problem: &Problem, previous: &[Vec<HostOrd>], effort: u64) -> (Vec<Vec<H
             packing.put(plane, host);
         }
     }
-    let opened = packing.hosts() - problem.hosts.len() as u32;
-    (ordered(packing.into_on(), previous), opened)
+}
+
+/// Whether everything may be where it is.
+fn stands(problem: &Problem, on: &[Vec<HostOrd>]) -> bool {
+    let Settled { mut packing, stranded } = settle(problem, on);
+    stay(&mut packing, stranded);
+    packing.into_on().iter().zip(on).all(|(settled, on)| same(settled, on))
 }
 
 /// Each plane's hosts, those that it had before first and in their order, so that a solution solved again is the same

@@ -138,8 +138,8 @@ impl World {
         let placed = self.site.place(plane);
         assert_eq!(placed.is_ok(), self.site.missing(plane) == 0);
         assert_eq!(&self.site.on(plane)[..before.len()], &before[..]);
-        if missing > 0 && chosen.is_some() {
-            assert_eq!(self.site.on(plane)[before.len()], chosen.unwrap().host);
+        if let Some(chosen) = chosen.filter(|_| missing > 0) {
+            assert_eq!(self.site.on(plane)[before.len()], chosen.host);
         }
     }
 
