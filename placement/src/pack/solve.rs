@@ -62,14 +62,17 @@ pub fn solve(problem: &Problem, effort: u64) -> Result<Solution, ProblemError> {
     // A pass is a function of the problem and of where everything is. It is repeated until it gains nothing, so that
     // solving the solution, which is that last pass again, gains nothing either. Each turn raises the merit.
     loop {
-        let (next, opened) = pass(&working, &on, effort);
+        let next = pass(&working, &on, effort);
         let merit = Merit::of(&working, &next);
         if known.is_some_and(|known| merit <= known) {
             break;
         }
         let unchanged = next.iter().zip(&on).all(|(next, on)| same(next, on));
         if let Some(template) = &working.template {
-            working.hosts.extend(std::iter::repeat_n(template.clone(), opened as usize));
+            // As many as are used, as whoever solves the solution again lists no others.
+            let last = next.iter().flatten().max().map_or(0, |host| *host as usize + 1);
+            let made = last.saturating_sub(working.hosts.len());
+            working.hosts.extend(std::iter::repeat_n(template.clone(), made));
         }
         if unchanged {
             break;
@@ -123,8 +126,8 @@ fn added(these: &[HostOrd], those: &[HostOrd]) -> u32 {
     added
 }
 
-/// One pass over everything: where it leads, and how many hosts it made from the template.
-fn pass(problem: &Problem, previous: &[Vec<HostOrd>], effort: u64) -> (Vec<Vec<HostOrd>>, u32) {
+/// One pass over everything: where it leads.
+fn pass(problem: &Problem, previous: &[Vec<HostOrd>], effort: u64) -> Vec<Vec<HostOrd>> {
     let Settled { mut packing, stranded } = settle(problem, previous);
     let kept: Vec<Vec<HostOrd>> = (0..packing.planes()).map(|plane| packing.on(plane).to_vec()).collect();
     let mut steps = effort;
@@ -143,8 +146,7 @@ fn pass(problem: &Problem, previous: &[Vec<HostOrd>], effort: u64) -> (Vec<Vec<H
         go_home(&mut packing, &kept);
     }
     stay(&mut packing, stranded);
-    let opened = packing.hosts() - problem.hosts.len() as u32;
-    (ordered(packing.into_on(), previous), opened)
+    ordered(packing.into_on(), previous)
 }
 
 /// Replicas on leaving hosts that found no other place stay there.
