@@ -10,7 +10,7 @@ use crate::process;
 use crate::tree::{self, Package};
 
 /// The packages that decide.
-const CORES: [&str; 6] = ["proto", "market", "placement", "turn", "simulations", "cluster"];
+const CORES: [&str; 7] = ["proto", "market", "placement", "turn", "simulations", "cluster", "tunnel"];
 
 /// Package whose tree is known to be impure. That the check finds it so shows in every run that it can fail.
 const CONTROL: &str = "runtime";
@@ -30,6 +30,7 @@ const ALLOWED: &[&str] = &[
     "turn",
     "simulations",
     "cluster",
+    "tunnel",
     // Text and binary formats, and shared slices of memory.
     "bytes",
     "cobs",
