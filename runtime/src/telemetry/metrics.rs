@@ -148,7 +148,7 @@ declare! {
     REQUEST_DURATION: GATEWAY, "request_duration", Seconds, Histogram(LATENCY_SECONDS), ["route"],
         "Time from a request to its answer.";
     RATE_LIMITED: GATEWAY, "rate_limited", Total, Counter, [],
-        "Requests refused because their tenant or address asked too often.";
+        "Requests refused because their tenant asked too often, or too many were at work.";
     STREAMS_OPEN: GATEWAY, "open", Count("streams"), Gauge, [],
         "Server-sent event streams that are open.";
     BODY_REFUSED: GATEWAY, "bodies_refused", Total, Counter, [],

@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use journal::{Journal, Owner};
 use proto::{MarketId, PrincipalId, StreamName, Timestamp};
-use runtime::admin::Condition;
+use runtime::admin::{BoundedListener, Condition};
 use runtime::bus::Bus;
 use runtime::config::{Config, ConfigFlags, ExchangeSettings, SecretUrl};
 use runtime::nats::server::{Server, ServerState};
@@ -213,6 +213,9 @@ async fn start_gateway(
         in_flight: Arc::new(Semaphore::new(settings.requests_in_flight_max.get() as usize)),
         streams: Arc::new(Semaphore::new(settings.streams_open_max.get() as usize)),
     });
+    // As many connections as may be at work, and as many again that wait between two requests.
+    let at_work = settings.requests_in_flight_max.get() as usize + settings.streams_open_max.get() as usize;
+    let listener = BoundedListener::new(listener, 2 * at_work);
     let ready = shell.health().condition("gateway");
     let watched = Arc::clone(&gateway);
     let router = crate::gateway::router(gateway, settings.body_bytes_max.get() as usize);
