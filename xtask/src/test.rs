@@ -201,7 +201,8 @@ fn counted(command: &mut Command, runner: Runner, tally: &mut Tally) -> Result<(
 /// Runs clients nobody here wrote against the real binary, which they kill at will.
 fn foreign_clients(steps: &mut Steps, tools: &Tools, tally: &mut Tally) -> Result<()> {
     steps.step("walras", "cargo build, for the clients that follow", || {
-        let arguments = ["build", "--locked", "--quiet", "--package", "walras", "--bin", "walras"];
+        // With the tests, so that features are what they were for them and nothing is compiled twice.
+        let arguments = ["build", "--locked", "--quiet", "--workspace", "--tests", "--bins"];
         process::run(cargo().args(arguments), BUILD)
     })?;
     let mut failures = Vec::new();
