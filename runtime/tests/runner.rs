@@ -190,6 +190,10 @@ async fn who_is_killed_again_and_again_still_makes_snapshots() {
             world.add(id).await;
             world.until_answered(id..=id).await;
         }
+        // Killed a little later each time, since a snapshot is made beside the answers and may be behind them.
+        let patience = Duration::from_millis(5 * lives);
+        let saved = until("a snapshot", async || world.metric("walras_market_snapshot_sequence") > 0);
+        let _ = tokio::time::timeout(patience, saved).await;
         running.kill().await;
         lives += 1;
     }
