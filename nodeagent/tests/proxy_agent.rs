@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use double::{Character, Double, Stream, certificate};
+use double::{Character, Double, Stream, certificate, echo, listener};
 use process::Process;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tunnel::Packet;
 
 const ENDPOINTS: &str = "konnectivity_network_proxy_agent_open_endpoint_connections";
@@ -21,26 +21,6 @@ const SERVERS: &str = "konnectivity_network_proxy_agent_open_server_connections"
 
 fn one() -> Character {
     Character { servers: vec!["one".into()], ..Character::default() }
-}
-
-async fn listener() -> (TcpListener, String) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    (listener, address)
-}
-
-/// Sends back what it gets.
-async fn echo() -> String {
-    let (listener, address) = listener().await;
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut reader, mut writer) = socket.split();
-                let _ended = tokio::io::copy(&mut reader, &mut writer).await;
-            });
-        }
-    });
-    address
 }
 
 async fn begun(more: &[&str]) -> (Double, Process, Stream) {

@@ -11,11 +11,11 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use double::{PATIENCE, certificate};
+use double::{PATIENCE, certificate, echo};
 use process::Process;
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::UnixStream;
 use tokio::time::timeout;
 
 const SERVERS: &str = "konnectivity_network_proxy_agent_open_server_connections";
@@ -90,20 +90,6 @@ fn agent(server: SocketAddr) -> Process {
     let own = [("cert", "agent.pem"), ("key", "agent.key")];
     let own = own.map(|(what, file)| format!("--agent-{what}={}", certificate(file).display()));
     Process::start(server, &[&own[0], &own[1]])
-}
-
-async fn echo() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address").to_string();
-    tokio::spawn(async move {
-        while let Ok((mut socket, _)) = listener.accept().await {
-            tokio::spawn(async move {
-                let (mut reader, mut writer) = socket.split();
-                let _ended = tokio::io::copy(&mut reader, &mut writer).await;
-            });
-        }
-    });
-    address
 }
 
 fn any_address() -> SocketAddr {

@@ -286,3 +286,24 @@ impl Stream {
         self.sender.send_reset(h2::Reason::INTERNAL_ERROR);
     }
 }
+
+/// An endpoint, and its address as a server asks for it.
+pub(crate) async fn listener() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address").to_string();
+    (listener, address)
+}
+
+/// An endpoint that sends back what it gets.
+pub(crate) async fn echo() -> String {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let (mut reader, mut writer) = socket.split();
+                let _ended = tokio::io::copy(&mut reader, &mut writer).await;
+            });
+        }
+    });
+    address
+}
