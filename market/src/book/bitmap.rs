@@ -1,17 +1,17 @@
-//! Which rows hold anything: a bitmap of three storeys, 64-ary, so that the next or previous occupied row is found
+//! Which levels hold anything: a bitmap of three storeys, 64-ary, so that the next or previous occupied level is found
 //! in at most six word reads, however far away it is.
 
 /// Bits of one word, as a shift.
 const WORD_SHIFT: u32 = 6;
 
-/// A set of row numbers with successor and predecessor search.
+/// A set of level numbers with successor and predecessor search.
 #[derive(Clone, Debug)]
 pub(super) struct Bitmap {
-    /// One bit per row.
+    /// One bit per level.
     words: Vec<u64>,
     /// One bit per word that is not zero.
     blocks: Vec<u64>,
-    /// One bit per block that is not zero. At most `ROWS_MAX / 2^18` words, searched from end to end.
+    /// One bit per block that is not zero. At most `LEVELS_MAX / 2^18` words, searched from end to end.
     tops: Vec<u64>,
 }
 
@@ -34,16 +34,16 @@ fn word(words: &[u64], index: u32) -> u64 {
 }
 
 impl Bitmap {
-    /// An empty set that can hold numbers below `rows`.
-    pub(super) fn new(rows: usize) -> Self {
-        let words = rows.div_ceil(64);
+    /// An empty set that can hold numbers below `levels`.
+    pub(super) fn new(levels: usize) -> Self {
+        let words = levels.div_ceil(64);
         let blocks = words.div_ceil(64);
         Self { words: vec![0; words], blocks: vec![0; blocks], tops: vec![0; blocks.div_ceil(64)] }
     }
 
-    /// Makes room for numbers below `rows`; what is in the set stays.
-    pub(super) fn reach(&mut self, rows: usize) {
-        let words = rows.div_ceil(64).max(self.words.len());
+    /// Makes room for numbers below `levels`; what is in the set stays.
+    pub(super) fn reach(&mut self, levels: usize) {
+        let words = levels.div_ceil(64).max(self.words.len());
         let blocks = words.div_ceil(64);
         self.words.resize(words, 0);
         self.blocks.resize(blocks, 0);
@@ -56,20 +56,18 @@ impl Bitmap {
     }
 
     #[inline]
-    pub(super) fn set(&mut self, row: u32) {
-        let at = row >> WORD_SHIFT;
-        let old = self.words[at as usize];
-        self.words[at as usize] = old | bit(row);
-        if old == 0 {
-            self.blocks[(at >> WORD_SHIFT) as usize] |= bit(at);
-            self.tops[(at >> (2 * WORD_SHIFT)) as usize] |= bit(at >> WORD_SHIFT);
-        }
+    pub(super) fn set(&mut self, level: u32) {
+        let at = level >> WORD_SHIFT;
+        // Whether a word was empty before is hard to predict, and writing three words is cheaper than a wrong guess.
+        self.words[at as usize] |= bit(level);
+        self.blocks[(at >> WORD_SHIFT) as usize] |= bit(at);
+        self.tops[(at >> (2 * WORD_SHIFT)) as usize] |= bit(at >> WORD_SHIFT);
     }
 
     #[inline]
-    pub(super) fn clear(&mut self, row: u32) {
-        let at = row >> WORD_SHIFT;
-        let left = self.words[at as usize] & !bit(row);
+    pub(super) fn clear(&mut self, level: u32) {
+        let at = level >> WORD_SHIFT;
+        let left = self.words[at as usize] & !bit(level);
         self.words[at as usize] = left;
         if left == 0 {
             let block = at >> WORD_SHIFT;
@@ -157,17 +155,17 @@ mod tests {
             let mut map = Bitmap::new(64);
             map.reach(700_000);
             let mut set = BTreeSet::new();
-            for (row, add) in steps {
+            for (level, add) in steps {
                 // Near numbers too, so that words fill and empty.
-                for row in [row, row / 1000, row % 130] {
-                    if add { map.set(row); set.insert(row); } else { map.clear(row); set.remove(&row); }
+                for level in [level, level / 1000, level % 130] {
+                    if add { map.set(level); set.insert(level); } else { map.clear(level); set.remove(&level); }
                 }
-                prop_assert_eq!(map.next(row), set.range(row..).next().copied());
-                prop_assert_eq!(map.previous(row), set.range(..row).next_back().copied());
+                prop_assert_eq!(map.next(level), set.range(level..).next().copied());
+                prop_assert_eq!(map.previous(level), set.range(..level).next_back().copied());
             }
-            for row in probes {
-                prop_assert_eq!(map.next(row), set.range(row..).next().copied());
-                prop_assert_eq!(map.previous(row), set.range(..row).next_back().copied());
+            for level in probes {
+                prop_assert_eq!(map.next(level), set.range(level..).next().copied());
+                prop_assert_eq!(map.previous(level), set.range(..level).next_back().copied());
             }
             prop_assert_eq!(map.previous(u32::MAX), set.last().copied());
         }

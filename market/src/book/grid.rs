@@ -117,6 +117,14 @@ impl Grid {
         }
     }
 
+    /// The limit of a level, if the grid goes so far.
+    pub(super) fn find_limit(&self, level: u32) -> Option<u64> {
+        match self {
+            Self::Listed(limits) => limits.get(level as usize).copied(),
+            _ => Some(self.limit(level)),
+        }
+    }
+
     /// Bytes reserved.
     pub(super) fn bytes(&self) -> usize {
         match self {

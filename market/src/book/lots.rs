@@ -1,60 +1,96 @@
-//! The slab of lots: twenty-four bytes each, reached by number.
+//! The slab of lots: sixteen bytes each, reached by number.
 
 use std::collections::BTreeMap;
 
-use super::rows::{Class, NO_LEAF};
-
 /// Set in a record's level when its lot has a plain limit beside the one it stands at.
 const RUNNING: u32 = 1 << 31;
+/// Set when the lot came or was changed since the last clearing, so that nothing may be concluded from its level.
+const STRAY: u32 = 1 << 30;
+/// Set while a clearing counts the lot where it belongs, though it was a stray when the clearing began.
+const SETTLED: u32 = 1 << 29;
+const LEVEL: u32 = SETTLED - 1;
+/// The level of a free record: above all levels.
+const FREE: u32 = LEVEL;
 
 /// One lot as the book keeps it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Record {
     /// Place in the queue: smaller is older. In a free record: the next free one.
     pub(super) age: u64,
-    /// Level of the limit, and the flag [`RUNNING`].
+    /// Level of the limit, and flags above it.
     level: u32,
     /// Units in all; 0 marks a free record.
     pub(super) units: u16,
     /// Of these, units that are incumbent.
     pub(super) held: u16,
-    /// The leaf that took the lot in last, where it is likely to be found; [`NO_LEAF`] if none did.
-    pub(super) leaf: u32,
 }
 
 impl Record {
-    pub(super) const fn new(age: u64, level: u32, units: u16, held: u16) -> Self {
-        Self { age, level, units, held, leaf: NO_LEAF }
+    /// The record of a stray, as all lots begin.
+    #[inline(always)]
+    pub(super) const fn stray(age: u64, level: u32, units: u16, held: u16) -> Self {
+        Self { age, level: level | STRAY, units, held }
     }
 
+    #[inline(always)]
     pub(super) const fn level(self) -> u32 {
-        self.level & !RUNNING
+        self.level & LEVEL
     }
 
     /// Whether the lot stands at a running limit, above its plain one.
-    #[inline]
+    #[inline(always)]
     pub(super) const fn is_running(self) -> bool {
         self.level & RUNNING != 0
     }
 
+    #[inline(always)]
+    pub(super) const fn is_stray(self) -> bool {
+        self.level & STRAY != 0
+    }
+
+    /// Whether the lot is a stray, or was when the present clearing began: what becomes of it is told at its end.
+    #[inline(always)]
+    pub(super) const fn is_told_later(self) -> bool {
+        self.level & (STRAY | SETTLED) != 0
+    }
+
+    /// Whether the lot is counted at this level.
+    #[inline(always)]
+    pub(super) const fn is_settled_at(self, level: u32) -> bool {
+        self.level & (LEVEL | STRAY) == level
+    }
+
+    /// The same, counted where it stands while its clearing lasts.
+    #[inline(always)]
+    pub(super) const fn settled(self) -> Self {
+        Self { level: (self.level & !STRAY) | SETTLED, ..self }
+    }
+
+    /// The same, with a clearing over.
+    #[inline(always)]
+    pub(super) const fn cleared(self) -> Self {
+        Self { level: self.level & !(STRAY | SETTLED), ..self }
+    }
+
+    /// The same as a stray.
+    pub(super) const fn strayed(self) -> Self {
+        Self { level: self.level | STRAY, ..self }
+    }
+
+    /// Numbers the level otherwise.
+    pub(super) const fn set_level(&mut self, level: u32) {
+        self.level = (self.level & !LEVEL) | level;
+    }
+
+    #[inline(always)]
     pub(super) const fn queued(self) -> u32 {
         (self.units - self.held) as u32
     }
 
-    /// Whether the lot stands in two rows at once.
+    /// Whether a part of the lot is held and a part is not.
+    #[inline(always)]
     pub(super) const fn is_split(self) -> bool {
         self.held != 0 && self.held != self.units
-    }
-
-    /// Where a lot that stands in one row may be found.
-    #[inline]
-    pub(super) const fn leaf_if_whole(self) -> u32 {
-        if self.is_split() { NO_LEAF } else { self.leaf }
-    }
-
-    /// The class of a lot that stands in one row.
-    pub(super) const fn class(self) -> Class {
-        if self.held == 0 { Class::Queued } else { Class::Held }
     }
 }
 
@@ -75,14 +111,25 @@ impl Lots {
         self.live
     }
 
+    /// Lots there are records for before memory must be found.
+    #[inline(always)]
+    pub(super) fn capacity(&self) -> usize {
+        self.records.capacity()
+    }
+
     /// The record of a lot that is known to stand.
-    #[inline]
+    #[inline(always)]
     pub(super) fn record(&self, lot: u32) -> Record {
         self.records[lot as usize]
     }
 
+    #[inline(always)]
+    pub(super) fn record_mut(&mut self, lot: u32) -> &mut Record {
+        &mut self.records[lot as usize]
+    }
+
     /// The record of a lot, if it stands.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, lot: u32) -> Option<Record> {
         match self.records.get(lot as usize) {
             Some(&record) if record.units != 0 => Some(record),
@@ -95,7 +142,7 @@ impl Lots {
         self.plain.get(&lot).copied()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn insert(&mut self, record: Record, plain: Option<u64>) -> u32 {
         let lot = if self.free == 0 {
             self.push(record)
@@ -122,18 +169,17 @@ impl Lots {
         self.records.len() as u32 - 1
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn remove(&mut self, lot: u32) {
         if self.record(lot).is_running() {
             self.plain.remove(&lot);
         }
-        self.records[lot as usize] = Record::new(u64::from(self.free), 0, 0, 0);
+        self.records[lot as usize] = Record { age: u64::from(self.free), level: FREE, units: 0, held: 0 };
         self.free = lot + 1;
         self.live -= 1;
     }
 
     /// Replaces a record, plain limit included.
-    #[inline]
     pub(super) fn replace(&mut self, lot: u32, record: Record, plain: Option<u64>) {
         let had = self.record(lot).is_running();
         self.records[lot as usize] = record;
@@ -155,22 +201,6 @@ impl Lots {
         }
     }
 
-    #[inline]
-    pub(super) fn set_held(&mut self, lot: u32, held: u16) {
-        self.records[lot as usize].held = held;
-    }
-
-    /// Puts a record in the place of another, where neither has a plain limit beside its own.
-    #[inline]
-    pub(super) fn overwrite(&mut self, lot: u32, record: Record) {
-        self.records[lot as usize] = record;
-    }
-
-    #[inline]
-    pub(super) fn set_leaf(&mut self, lot: u32, leaf: u32) {
-        self.records[lot as usize].leaf = leaf;
-    }
-
     /// The numbers of all lots that stand, ascending.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.records.len() as u32).filter(|&lot| self.record(lot).units != 0)
@@ -181,3 +211,5 @@ impl Lots {
         self.records.capacity() * size_of::<Record>() + self.plain.len() * 24
     }
 }
+
+const _: () = assert!(size_of::<Record>() == 16 && super::LEVELS_MAX < FREE);

@@ -12,16 +12,18 @@
 #![allow(clippy::inline_always)]
 #![allow(clippy::needless_bitwise_bool, reason = "two tests at once, without a branch between them")]
 
+mod bags;
 mod bitmap;
 mod digest;
 mod error;
 mod grid;
 mod lots;
-mod nodes;
+mod margin;
 mod operate;
 mod price;
+mod rank;
 mod round;
-mod rows;
+mod strays;
 mod touch;
 
 pub use error::BookError;
@@ -33,10 +35,12 @@ use std::collections::BTreeMap;
 use proto::Price;
 use proto::market::{Ladder, PriceRule};
 
+use bags::Bags;
 use grid::Grid;
 use lots::Lots;
+use margin::{LEVEL_TOP, Margin};
 use round::Published;
-use rows::Rows;
+use strays::Strays;
 
 /// Rungs of a step ladder, zero included: the highest legal limit is one step less than this many steps, $262.143
 /// on the default ladder. This is what a bitmap of three storeys holds.
@@ -109,11 +113,13 @@ pub struct Book {
     price_rule: PriceRule,
     grid: Grid,
     lots: Lots,
-    rows: Rows,
+    bags: Bags,
+    margin: Margin,
+    strays: Strays,
     supply: u32,
     reserve: u64,
     /// The lowest level that is not below the reserve.
-    reserve_level: i32,
+    reserve_level: u32,
     /// Units that are held.
     sold: u32,
     demand: u32,
@@ -139,7 +145,9 @@ impl Book {
             ladder,
             price_rule,
             lots: Lots::default(),
-            rows: Rows::new(LEVELS_FIRST as usize),
+            bags: Bags::new(LEVELS_FIRST as usize),
+            margin: Margin::at(LEVEL_TOP),
+            strays: Strays::default(),
             grid,
             supply: 0,
             reserve: reserve.micros(),
@@ -152,7 +160,7 @@ impl Book {
             published: Published::default(),
             changes: Vec::new(),
         };
-        book.reserve_level = book.grid.level_at_or_above(book.reserve) as i32;
+        book.reserve_level = book.grid.level_at_or_above(book.reserve);
         Ok(book)
     }
 
@@ -255,7 +263,9 @@ impl Book {
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.lots.bytes()
-            + self.rows.bytes()
+            + self.bags.bytes()
+            + self.margin.bytes()
+            + self.strays.bytes()
             + self.grid.bytes()
             + self.changes.capacity() * size_of::<Change>()
     }

@@ -3,9 +3,10 @@
 use proto::Price;
 use proto::market::{Ladder, PriceRule};
 
+use super::bags::Bags;
 use super::grid::Grid;
 use super::lots::Record;
-use super::rows::{Class, Entry, NO_LEAF, Rows};
+use super::margin::{LEVEL_TOP, Margin};
 use super::{AGE_MAX, Book, BookError, DEMAND_MAX, LEVELS_MAX, LOTS_MAX, Lot, LotTerms, Place, UNITS_MAX};
 
 impl Place {
@@ -25,20 +26,23 @@ impl Book {
     ///
     /// # Errors
     /// When the terms are impossible, the age is not a new one, or the book is full.
+    #[inline]
     pub fn insert(&mut self, terms: LotTerms) -> Result<Lot, BookError> {
         let (record, plain) = self.newcomer(terms)?;
-        let lot = self.lots.insert(record, plain);
-        self.link(lot, self.lots.record(lot));
-        Ok(Lot(lot))
+        Ok(Lot(self.add(record, plain)))
     }
 
     /// Takes a lot out, and says how many units it held.
     ///
     /// # Errors
     /// When it does not stand.
+    #[inline]
     pub fn remove(&mut self, lot: Lot) -> Result<u32, BookError> {
         let record = self.standing(lot)?;
         self.unlink(lot.0, record);
+        if record.is_stray() {
+            self.strays.forget(lot.0);
+        }
         self.lots.remove(lot.0);
         Ok(u32::from(record.held))
     }
@@ -48,6 +52,7 @@ impl Book {
     ///
     /// # Errors
     /// When the lot does not stand, the limits are impossible, or a new age is not a new one.
+    #[inline]
     pub fn relimit(
         &mut self,
         lot: Lot,
@@ -56,12 +61,12 @@ impl Book {
         place: Place,
     ) -> Result<Option<Lot>, BookError> {
         let record = self.standing(lot)?;
-        let found = self.grid.level(limit).filter(|&level| (level as usize) < self.rows.levels());
+        let found = self.grid.level(limit).filter(|&level| (level as usize) < self.bags.levels());
         let (Some(level), false) = (found, record.is_split() || record.is_running() || plain_limit.is_some())
         else {
             return self.relimit_in_general(lot, limit, plain_limit, place);
         };
-        // Nearly every lot is this: all held or all queued, on the grid, with one limit. It moves from row to row.
+        // Nearly every lot is this: all held or all queued, on the grid, with one limit. It moves from bag to bag.
         let (renews, new) = place.renews(level > record.level());
         // Raised or not is a toss-up that no processor predicts: so nothing here branches on it but a refusal.
         if renews & !self.is_new_age(new) {
@@ -69,13 +74,16 @@ impl Book {
         }
         let age = if renews & (record.held == 0) { new } else { record.age };
         self.age_next = self.age_next.max(age + 1);
-        let class = record.class();
-        self.digest = self.digest.wrapping_sub(self.digest_of(lot.0, record));
-        self.rows.remove(record.level(), class, Entry { age: record.age, lot: lot.0 }, record.leaf);
-        let mut moved = Record::new(age, level, record.units, record.held);
-        moved.leaf = self.rows.insert(level, class, Entry { age, lot: lot.0 }, &self.lots);
-        self.lots.overwrite(lot.0, moved);
-        self.digest = self.digest.wrapping_add(self.digest_of(lot.0, moved));
+        self.margin.is_thin |= (record.level() == self.margin.level) & (record.held > 0);
+        self.bags.unlink(record.level(), lot.0);
+        self.bags.link(level, lot.0);
+        let moved = Record::stray(age, level, record.units, record.held);
+        *self.lots.record_mut(lot.0) = moved;
+        if !record.is_stray() {
+            self.strays.push(lot.0, &self.lots);
+        }
+        let was = self.digest_of(lot.0, record);
+        self.digest = self.digest.wrapping_sub(was).wrapping_add(self.digest_of(lot.0, moved));
         Ok(None)
     }
 
@@ -101,7 +109,7 @@ impl Book {
         }
         let (level, plain) = self.level(limit, plain_limit)?;
         self.age_next = self.age_next.max(age + 1);
-        self.replace(lot, Record::new(age, level, record.units, record.held), plain);
+        self.replace(lot, Record::stray(age, level, record.units, record.held), plain);
         Ok(None)
     }
 
@@ -115,7 +123,7 @@ impl Book {
         let (units, held) = check_units(units, held)?;
         Self::check_demand(u64::from(self.demand) - u64::from(record.units) + u64::from(units))?;
         let plain = self.lots.plain_limit(lot.0);
-        self.replace(lot, Record::new(record.age, record.level(), units, held), plain);
+        self.replace(lot, Record::stray(record.age, record.level(), units, held), plain);
         Ok(())
     }
 
@@ -132,7 +140,7 @@ impl Book {
     /// Sets the least a unit sells for. Lots below it stay and cannot win.
     pub fn set_reserve(&mut self, reserve: Price) {
         self.reserve = reserve.micros();
-        self.reserve_level = self.grid.level_at_or_above(self.reserve) as i32;
+        self.reserve_level = self.grid.level_at_or_above(self.reserve);
     }
 
     /// Sets how the price is made from the next clearing on.
@@ -163,13 +171,30 @@ impl Book {
         for terms in lots {
             self.age_next = terms.age;
             let (record, plain) = self.newcomer(*terms)?;
-            let lot = self.lots.insert(record, plain);
-            self.link(lot, self.lots.record(lot));
+            self.add(record, plain);
         }
         self.age_next = ages.last().map_or(0, |&age| age + 1);
         self.supply = supply;
+        self.find_margin();
         self.publish();
         Ok(())
+    }
+
+    /// Puts the margin of a book just loaded where the lowest unit is held. Whoever is on the wrong side of it strays.
+    fn find_margin(&mut self) {
+        let holding = self.lots.numbers().map(|lot| self.lots.record(lot)).filter(|record| record.held > 0);
+        let margin = holding.map(Record::level).min().unwrap_or(LEVEL_TOP);
+        self.margin.level = margin;
+        self.strays.clear();
+        for lot in 0..self.lots.live() {
+            let record = self.lots.record_mut(lot);
+            let level = record.level();
+            if level == margin || if level > margin { record.queued() == 0 } else { record.held == 0 } {
+                *record = record.cleared();
+            } else {
+                self.strays.push(lot, &self.lots);
+            }
+        }
     }
 
     #[inline(always)]
@@ -188,7 +213,7 @@ impl Book {
         }
         let (level, plain) = self.level(terms.limit, terms.plain_limit)?;
         self.age_next = terms.age + 1;
-        Ok((Record::new(terms.age, level, units, held), plain))
+        Ok((Record::stray(terms.age, level, units, held), plain))
     }
 
     #[inline(always)]
@@ -231,24 +256,40 @@ impl Book {
         Ok(self.grid.level_at_or_above(limit))
     }
 
-    /// Makes room for rows up to a level.
+    /// Makes room for lots up to a level.
     #[inline(always)]
     fn reach(&mut self, level: u32) {
-        if level as usize >= self.rows.levels() {
-            self.widen_rows(level as usize + 1);
+        if level as usize >= self.bags.levels() {
+            self.widen_bags(level as usize + 1);
         }
     }
 
     #[cold]
-    fn widen_rows(&mut self, needed: usize) {
-        self.rows.reach((4 * self.rows.levels()).clamp(needed, LEVELS_MAX as usize));
+    fn widen_bags(&mut self, needed: usize) {
+        self.bags.reach((4 * self.bags.levels()).clamp(needed, LEVELS_MAX as usize));
     }
 
     /// Puts other terms in the place of a lot's.
     fn replace(&mut self, lot: Lot, record: Record, plain: Option<u64>) {
-        self.unlink(lot.0, self.lots.record(lot.0));
+        let was = self.lots.record(lot.0);
+        self.unlink(lot.0, was);
         self.lots.replace(lot.0, record, plain);
         self.link(lot.0, self.lots.record(lot.0));
+        if !was.is_stray() {
+            self.strays.push(lot.0, &self.lots);
+        }
+    }
+
+    /// Gives a stray a number and puts it where it belongs.
+    #[inline(always)]
+    fn add(&mut self, record: Record, plain: Option<u64>) -> u32 {
+        let lot = self.lots.insert(record, plain);
+        if lot as usize >= self.bags.lots() {
+            self.bags.reach_lots(self.lots.capacity());
+        }
+        self.link(lot, self.lots.record(lot));
+        self.strays.push(lot, &self.lots);
+        lot
     }
 
     /// Leaves a lot its held units and makes its queued ones a lot of their own, both at the new limits.
@@ -266,46 +307,28 @@ impl Book {
         }
         let (level, plain) = self.level(limit, plain_limit)?;
         self.age_next = age + 1;
-        self.replace(lot, Record::new(record.age, level, record.held, record.held), plain);
-        let rest = self.lots.insert(Record::new(age, level, record.units - record.held, 0), plain);
-        self.link(rest, self.lots.record(rest));
-        Ok(Lot(rest))
+        self.replace(lot, Record::stray(record.age, level, record.held, record.held), plain);
+        Ok(Lot(self.add(Record::stray(age, level, record.units - record.held, 0), plain)))
     }
 
-    /// Puts a lot's entries into their rows.
+    /// Puts a lot into its level, and counts it.
     #[inline(always)]
     fn link(&mut self, lot: u32, record: Record) {
-        let entry = Entry { age: record.age, lot };
-        let (level, units, held) = (record.level(), u32::from(record.units), u32::from(record.held));
-        if record.is_split() {
-            self.rows.insert(level, Class::Held, entry, &self.lots);
-            self.rows.insert(level, Class::Queued, entry, &self.lots);
-        } else {
-            let leaf = self.rows.insert(level, record.class(), entry, &self.lots);
-            self.lots.set_leaf(lot, leaf);
-        }
-        if record.is_running() && held > 0 {
-            self.remember_plain(lot);
-        }
+        let (units, held) = (u32::from(record.units), u32::from(record.held));
+        self.bags.link(record.level(), lot);
+        self.recount_plain(lot, record, 0, held);
         self.demand += units;
         self.sold += held;
         self.digest = self.digest.wrapping_add(self.digest_of(lot, record));
     }
 
-    /// Takes a lot's entries out of their rows.
+    /// Takes a lot out of its level, and counts it no longer.
     #[inline(always)]
     fn unlink(&mut self, lot: u32, record: Record) {
-        let entry = Entry { age: record.age, lot };
-        let (level, units, held) = (record.level(), u32::from(record.units), u32::from(record.held));
-        if record.is_split() {
-            self.rows.remove(level, Class::Held, entry, NO_LEAF);
-            self.rows.remove(level, Class::Queued, entry, NO_LEAF);
-        } else {
-            self.rows.remove(level, record.class(), entry, record.leaf);
-        }
-        if record.is_running() && held > 0 {
-            self.forget_plain(lot);
-        }
+        let (units, held) = (u32::from(record.units), u32::from(record.held));
+        self.margin.is_thin |= (record.level() == self.margin.level) & (held > 0);
+        self.bags.unlink(record.level(), lot);
+        self.recount_plain(lot, record, held, 0);
         self.demand -= units;
         self.sold -= held;
         self.digest = self.digest.wrapping_sub(self.digest_of(lot, record));
@@ -321,18 +344,20 @@ impl Book {
 
     /// Moves everything to another grid. The order stays, and with it who wins.
     fn regrid(&mut self, grid: Grid) {
-        let standing: Vec<(u32, LotTerms)> = self.lots().map(|(lot, terms)| (lot.0, terms)).collect();
-        self.rows = Rows::new(self.rows.levels());
-        self.grid = grid;
-        self.reserve_level = self.grid.level_at_or_above(self.reserve) as i32;
-        self.plain_limits.clear();
-        (self.sold, self.demand, self.digest) = (0, 0, 0);
-        for &(lot, terms) in &standing {
-            let level = self.grid.level_at_or_above(terms.limit);
+        let was = std::mem::replace(&mut self.grid, grid);
+        self.reserve_level = self.grid.level_at_or_above(self.reserve);
+        let margin = was.find_limit(self.margin.level).filter(|_| self.margin.level < LEVEL_TOP);
+        let margin = margin.map_or(LEVEL_TOP, |limit| self.grid.level_at_or_above(limit));
+        self.margin = Margin::at(margin);
+        let (levels, lots) = (self.bags.levels(), self.lots.capacity());
+        self.bags = Bags::new(levels);
+        self.bags.reach_lots(lots);
+        let standing: Vec<u32> = self.lots.numbers().collect();
+        for lot in standing {
+            let level = self.grid.level_at_or_above(was.limit(self.lots.record(lot).level()));
             self.reach(level);
-            let record = Record::new(terms.age, level, terms.units as u16, terms.held as u16);
-            self.lots.replace(lot, record, terms.plain_limit);
-            self.link(lot, self.lots.record(lot));
+            self.lots.record_mut(lot).set_level(level);
+            self.bags.link(level, lot);
         }
     }
 }

@@ -5,6 +5,7 @@ use proto::market::PriceRule;
 
 use super::Book;
 use super::grid::{rung_above, rung_at_or_above};
+use super::lots::Record;
 
 impl Book {
     /// The price every winner of the last clearing pays, in micro-dollars per hour; none without supply.
@@ -26,7 +27,7 @@ impl Book {
 
     /// The price of the clearing just made.
     #[inline(always)]
-    pub(super) fn price_now(&self, lowest_accepted: Option<u64>) -> Option<u64> {
+    pub(super) fn price_now(&mut self, lowest_accepted: Option<u64>) -> Option<u64> {
         let Some(accepted) = lowest_accepted else {
             return (self.supply > 0).then_some(self.reserve);
         };
@@ -40,7 +41,7 @@ impl Book {
     /// The lowest accepted limit, except that winners who keep their servers by a running limit must not raise their
     /// own price with it.
     #[cold]
-    fn price_beside_running(&self, accepted: u64) -> u64 {
+    fn price_beside_running(&mut self, accepted: u64) -> u64 {
         match self.plain_limits.first_key_value() {
             Some((&plain, _)) if plain < accepted => self.highest_rejected().max(plain),
             _ => accepted,
@@ -49,9 +50,8 @@ impl Book {
 
     /// The smallest price at which no more than the supply is wanted: the highest limit of a unit that loses, or the
     /// reserve. After a clearing all units that lose are queued.
-    fn highest_rejected(&self) -> u64 {
-        u32::try_from(self.rows.best_queued())
-            .map_or(self.reserve, |level| self.grid.limit(level).max(self.reserve))
+    fn highest_rejected(&mut self) -> u64 {
+        self.highest_queued().map_or(self.reserve, |level| self.grid.limit(level).max(self.reserve))
     }
 
     /// Σ(effective limit − reserve) over the units that win, in micro-dollars per hour. Looks at every lot.
@@ -64,9 +64,21 @@ impl Book {
         self.lots.numbers().map(worth).sum()
     }
 
+    /// Keeps count of winning lots at a running limit, when one holds another number of units.
+    #[inline(always)]
+    pub(super) fn recount_plain(&mut self, lot: u32, record: Record, before: u32, after: u32) {
+        if record.is_running() {
+            match (before, after) {
+                (0, 1..) => self.remember_plain(lot),
+                (1.., 0) => self.forget_plain(lot),
+                _ => (),
+            }
+        }
+    }
+
     /// Counts a winning lot that stands at a running limit.
     #[cold]
-    pub(super) fn remember_plain(&mut self, lot: u32) {
+    fn remember_plain(&mut self, lot: u32) {
         if let Some(limit) = self.lots.plain_limit(lot) {
             *self.plain_limits.entry(limit).or_insert(0) += 1;
         }
@@ -74,7 +86,7 @@ impl Book {
 
     /// Stops counting it.
     #[cold]
-    pub(super) fn forget_plain(&mut self, lot: u32) {
+    fn forget_plain(&mut self, lot: u32) {
         let Some(limit) = self.lots.plain_limit(lot) else { return };
         if let Some(count) = self.plain_limits.get_mut(&limit) {
             *count -= 1;

@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::lots::Record;
-use super::rows::{Class, Entry};
+use super::margin::LEVEL_TOP;
 use super::{Book, BookError, Change, Lot};
-
-/// No place in the list of changes.
-const NOWHERE: usize = usize::MAX;
 
 /// What a clearing published.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,6 +21,7 @@ impl Book {
     ///
     /// Between two clearings the incumbents are the winners of the earlier one, so this may follow every operation
     /// or a thousand of them.
+    #[inline]
     pub fn clear(&mut self) -> &[Change] {
         self.changes.clear();
         self.settle();
@@ -51,144 +49,324 @@ impl Book {
 
     /// What a clearing with this supply would change; takes every step back afterwards.
     fn attempt(&mut self, supply: u32) -> Vec<Change> {
+        self.strays.sort_if_many(&self.lots);
+        let strays = self.strays.lots();
         let kept = std::mem::take(&mut self.changes);
-        let present = std::mem::replace(&mut self.supply, supply);
+        let was = (self.supply, self.sold, self.digest, self.margin.level, self.margin.is_thin);
+        self.supply = supply;
         self.settle();
-        let changes = std::mem::take(&mut self.changes);
+        let changes = std::mem::replace(&mut self.changes, kept);
         for &Change { lot, before, after } in &changes {
-            let record = self.lots.record(lot.0);
-            let mut noted = NOWHERE;
-            if after > before {
-                self.lose(lot.0, record, after - before, &mut noted);
-            } else {
-                self.win(lot.0, record, before - after, &mut noted);
-            }
+            let record = self.lots.record_mut(lot.0);
+            record.held = before as u16;
+            let record = *record;
+            self.recount_plain(lot.0, record, after, before);
+            self.margin.offer(lot.0, record);
         }
-        self.supply = present;
-        self.changes = kept;
+        for lot in strays {
+            let record = self.lots.record_mut(lot);
+            *record = record.strayed();
+            self.strays.push(lot, &self.lots);
+        }
+        (self.supply, self.sold, self.digest, self.margin.level, self.margin.is_thin) = was;
         changes
     }
 
-    /// Moves the units that must move. Each turn of a loop here moves units of one lot, or of two, into the other
-    /// class, and what moves ends where it belongs; so the cost is what there is to tell, times the height of a row.
+    /// Moves the units that must move. First every stray is counted as if the margin stayed: above it all its units
+    /// win, below it none. Then the margin moves until the supply is met, one way only; so no unit moves twice.
+    #[inline(always)]
     fn settle(&mut self) {
-        let (mut lost, mut won) = (NOWHERE, NOWHERE);
-        while self.sold > self.supply || self.rows.worst_held() < self.reserve_level {
-            let is_below_reserve = self.rows.worst_held() < self.reserve_level;
-            let excess = if is_below_reserve { u32::MAX } else { self.sold - self.supply };
-            let (lot, record) = self.last_winner();
-            self.lose(lot, record, excess.min(u32::from(record.held)), &mut lost);
+        if self.margin.level < self.reserve_level {
+            self.lift();
         }
-        while self.sold < self.supply && self.rows.best_queued() >= self.reserve_level {
-            let (lot, record) = self.first_loser();
-            self.win(lot, record, record.queued().min(self.supply - self.sold), &mut won);
+        self.strays.sort_if_many(&self.lots);
+        for place in 0..self.strays.len() {
+            self.count(place);
         }
-        // All that may be is sold. What still moves are units that stand above a lower winner, against its units.
-        while self.rows.best_queued() > self.rows.worst_held() {
-            self.exchange(&mut lost, &mut won);
+        if self.sold > self.supply {
+            self.trim();
+        } else if self.sold < self.supply {
+            self.fill();
         }
+        for place in 0..self.strays.len() {
+            self.tell_stray(place);
+        }
+        self.strays.clear();
     }
 
-    /// Moves all units of the first loser, or of the last winner, whichever has more, and as many units the other way.
-    /// Only units on the far side of the first lot's level are met with; what is left goes back to the lot itself.
-    fn exchange(&mut self, lost: &mut usize, won: &mut usize) {
-        let (above, under) = (self.rows.best_queued(), self.rows.worst_held());
-        let (last, losing) = self.last_winner();
-        let (first, winning) = self.first_loser();
-        if winning.queued() >= u32::from(losing.held) {
-            self.win(first, winning, winning.queued(), won);
-            while self.sold > self.supply && self.rows.worst_held() < above {
-                let (lot, record) = self.last_winner();
-                self.lose(lot, record, (self.sold - self.supply).min(u32::from(record.held)), lost);
-            }
-            if self.sold > self.supply {
-                self.lose(first, self.lots.record(first), self.sold - self.supply, won);
-            }
-        } else {
-            self.lose(last, losing, u32::from(losing.held), lost);
-            while self.sold < self.supply && self.rows.best_queued() > under {
-                let (lot, record) = self.first_loser();
-                self.win(lot, record, (self.supply - self.sold).min(record.queued()), won);
-            }
-            if self.sold < self.supply {
-                self.win(last, self.lots.record(last), self.supply - self.sold, lost);
-            }
-        }
-    }
-
+    /// Counts a stray by its level alone. At the margin it keeps what it has, and is one of those that stand there.
     #[inline(always)]
-    fn last_winner(&self) -> (u32, Record) {
-        let lot = self.rows.youngest_held(self.rows.worst_held() as u32);
-        (lot, self.lots.record(lot))
+    fn count(&mut self, place: usize) {
+        let stray = self.strays.get_mut(place);
+        let record = self.lots.record_mut(stray.lot);
+        let (level, margin) = (record.level(), self.margin.level);
+        stray.level = level;
+        stray.before = u32::from(record.held);
+        if level == margin {
+            return self.settle_stray(place);
+        }
+        // Above or below is a toss-up that no processor predicts.
+        let held = if level > margin { record.units } else { 0 };
+        record.held = held;
+        self.sold = self.sold - stray.before + u32::from(held);
     }
 
+    /// From now on a stray is one of those that stand at its level, which the margin has reached.
+    #[cold]
+    fn settle_stray(&mut self, place: usize) {
+        let lot = self.strays.get(place).lot;
+        let record = self.lots.record_mut(lot);
+        *record = record.settled();
+        self.margin.offer(lot, *record);
+    }
+
+    /// What became of a stray.
     #[inline(always)]
-    fn first_loser(&self) -> (u32, Record) {
-        let lot = self.rows.oldest_queued(self.rows.best_queued() as u32);
-        (lot, self.lots.record(lot))
+    fn tell_stray(&mut self, place: usize) {
+        let stray = self.strays.get(place);
+        let record = self.lots.record_mut(stray.lot);
+        let was_stray = record.is_stray();
+        *record = record.cleared();
+        let record = *record;
+        if was_stray & self.margin.ranks(stray.level) {
+            self.margin.offer(stray.lot, record);
+        }
+        let after = u32::from(record.held);
+        if stray.before != after {
+            self.tell(stray.lot, record, stray.before, after);
+        }
     }
 
-    /// Takes held units of a lot away; `noted` is where the last losing lot was noted.
+    /// The reserve has risen above the margin: what stands between loses all it holds.
+    #[cold]
+    fn lift(&mut self) {
+        while self.margin.level < self.reserve_level {
+            let lost = u32::MAX - self.take(u32::MAX);
+            self.sold -= lost;
+            let next = self.bags.next(self.margin.level + 1).unwrap_or(LEVEL_TOP);
+            self.margin.level = next.min(self.reserve_level);
+        }
+        self.margin.is_thin = true;
+    }
+
+    /// Too much is sold: units that come last in the order lose, and the margin rises.
+    fn trim(&mut self) {
+        let mut excess = self.sold - self.supply;
+        self.sold = self.supply;
+        let mut place = self.strays.count_below(self.margin.level + 1);
+        loop {
+            excess = self.take(excess);
+            if excess == 0 {
+                return;
+            }
+            let Some(level) = self.bags.next(self.margin.level + 1) else { break };
+            self.margin.level = level;
+            if place < self.strays.len() && self.strays.get(place).level == level {
+                let end = self.strays.count_below(level + 1);
+                excess = self.take_from_strays(place, end, excess);
+                place = end;
+                if excess == 0 {
+                    break;
+                }
+            }
+        }
+        self.margin.is_thin = true;
+    }
+
+    /// Supply is left: units that come first among those that wait win, and the margin falls.
+    fn fill(&mut self) {
+        let mut left = self.supply - self.sold;
+        let mut place = self.strays.count_below(self.margin.level);
+        loop {
+            left = self.give(left);
+            if left == 0 {
+                break;
+            }
+            let next = self.bags.previous(self.margin.level);
+            let Some(level) = next.filter(|&level| level >= self.reserve_level) else { break };
+            self.margin.level = level;
+            if place > 0 && self.strays.get(place - 1).level == level {
+                let first = self.strays.count_below(level);
+                left = self.give_back_to_strays(first, place, left);
+                place = first;
+                if left == 0 {
+                    break;
+                }
+            }
+        }
+        self.sold = self.supply - left;
+        self.margin.is_thin = left > 0;
+        if left > 0 {
+            // Everything that may win does.
+            self.margin.level = self.reserve_level;
+        }
+    }
+
+    /// Takes units away at the margin, the youngest held first; returns how many could not be taken.
+    #[inline(always)]
+    fn take(&mut self, excess: u32) -> u32 {
+        let level = self.margin.level;
+        let (len, lot) = self.bags.look(level);
+        if len > 1 {
+            return self.take_among_many(excess);
+        }
+        if len == 0 {
+            return excess;
+        }
+        let record = self.lots.record(lot);
+        if !record.is_settled_at(level) | (record.held == 0) {
+            return excess;
+        }
+        let taken = excess.min(u32::from(record.held));
+        self.lose(lot, record, taken);
+        excess - taken
+    }
+
     #[inline(never)]
-    fn lose(&mut self, lot: u32, record: Record, units: u32, noted: &mut usize) {
-        let held = u32::from(record.held);
-        let level = record.level();
-        let entry = Entry { age: record.age, lot };
-        if units == held {
-            self.rows.remove(level, Class::Held, entry, record.leaf_if_whole());
-            if record.is_running() {
-                self.forget_plain(lot);
-            }
+    fn take_among_many(&mut self, mut excess: u32) -> u32 {
+        while excess > 0 {
+            let Some((lot, record)) = self.margin.first_loser(&self.bags, &self.lots) else { break };
+            let taken = excess.min(u32::from(record.held));
+            self.lose(lot, record, taken);
+            excess -= taken;
         }
-        if record.queued() == 0 {
-            let leaf = self.rows.insert(level, Class::Queued, entry, &self.lots);
-            self.lots.set_leaf(lot, leaf);
-        }
-        self.lots.set_held(lot, (held - units) as u16);
-        self.sold -= units;
-        self.digest = self.digest.wrapping_sub(self.digest_of_held(record).wrapping_mul(u64::from(units)));
-        self.note(lot, held, held - units, noted);
+        excess
     }
 
-    /// Gives queued units of a lot servers; `noted` is where the last winning lot was noted.
-    #[inline(never)]
-    fn win(&mut self, lot: u32, record: Record, units: u32, noted: &mut usize) {
-        let held = u32::from(record.held);
-        let level = record.level();
-        let entry = Entry { age: record.age, lot };
-        if units == record.queued() {
-            self.rows.remove(level, Class::Queued, entry, record.leaf_if_whole());
-        }
-        if held == 0 {
-            let leaf = self.rows.insert(level, Class::Held, entry, &self.lots);
-            self.lots.set_leaf(lot, leaf);
-            if record.is_running() {
-                self.remember_plain(lot);
-            }
-        }
-        self.lots.set_held(lot, (held + units) as u16);
-        self.sold += units;
-        self.digest = self.digest.wrapping_add(self.digest_of_held(record).wrapping_mul(u64::from(units)));
-        self.note(lot, held, held + units, noted);
-    }
-
-    /// A lot whose units move in several steps is the last of its kind that was noted: one entry serves them all.
+    /// Gives units away at the margin, to the oldest queued first; returns how many are left.
     #[inline(always)]
-    fn note(&mut self, lot: u32, before: u32, after: u32, noted: &mut usize) {
-        match self.changes.get_mut(*noted) {
-            Some(change) if change.lot.0 == lot => change.after = after,
-            _ => {
-                *noted = self.changes.len();
-                self.changes.push(Change { lot: Lot(lot), before, after });
-            }
+    fn give(&mut self, left: u32) -> u32 {
+        let level = self.margin.level;
+        let (len, lot) = self.bags.look(level);
+        if len > 1 {
+            return self.give_among_many(left);
         }
+        if len == 0 {
+            return left;
+        }
+        let record = self.lots.record(lot);
+        if !record.is_settled_at(level) | (record.queued() == 0) {
+            return left;
+        }
+        let given = left.min(record.queued());
+        self.win(lot, record, given);
+        left - given
+    }
+
+    #[inline(never)]
+    fn give_among_many(&mut self, mut left: u32) -> u32 {
+        while left > 0 {
+            let Some((lot, record)) = self.margin.first_winner(&self.bags, &self.lots) else { break };
+            let given = left.min(record.queued());
+            self.win(lot, record, given);
+            left -= given;
+        }
+        left
+    }
+
+    /// The margin has risen to these strays, which were counted with all their units. What they did not hold before
+    /// comes last, the youngest last of all.
+    #[cold]
+    fn take_from_strays(&mut self, first: usize, end: usize, mut excess: u32) -> u32 {
+        for place in (first..end).rev() {
+            let stray = self.strays.get(place);
+            let record = self.lots.record_mut(stray.lot);
+            let taken = excess.min(u32::from(record.units) - stray.before);
+            record.held -= taken as u16;
+            excess -= taken;
+        }
+        (first..end).for_each(|place| self.settle_stray(place));
+        excess
+    }
+
+    /// The margin has fallen to these strays, which were counted with none of their units. What they held before
+    /// comes first, the oldest first of all.
+    #[cold]
+    fn give_back_to_strays(&mut self, first: usize, end: usize, mut left: u32) -> u32 {
+        for place in first..end {
+            let stray = self.strays.get(place);
+            let given = left.min(stray.before);
+            self.lots.record_mut(stray.lot).held += given as u16;
+            left -= given;
+        }
+        (first..end).for_each(|place| self.settle_stray(place));
+        left
+    }
+
+    /// Takes held units of a lot at the margin away.
+    #[inline(always)]
+    fn lose(&mut self, lot: u32, record: Record, units: u32) {
+        let before = u32::from(record.held);
+        self.margin.is_thin = before == units;
+        self.lots.record_mut(lot).held = (before - units) as u16;
+        if (record.queued() == 0) & self.margin.ranks(record.level()) {
+            self.margin.offer_winner(lot, record);
+        }
+        self.tell_native(lot, record, before - units);
+    }
+
+    /// Gives queued units of a lot at the margin servers.
+    #[inline(always)]
+    fn win(&mut self, lot: u32, record: Record, units: u32) {
+        let before = u32::from(record.held);
+        self.lots.record_mut(lot).held = (before + units) as u16;
+        if (before == 0) & self.margin.ranks(record.level()) {
+            self.margin.offer_loser(lot, record);
+        }
+        self.tell_native(lot, record, before + units);
+    }
+
+    /// Notes what a lot at the margin holds now, unless it is told with the strays.
+    #[inline(always)]
+    fn tell_native(&mut self, lot: u32, record: Record, after: u32) {
+        if !record.is_told_later() {
+            self.tell(lot, record, u32::from(record.held), after);
+        }
+    }
+
+    /// Notes that a lot holds another number of units.
+    #[inline(always)]
+    fn tell(&mut self, lot: u32, record: Record, before: u32, after: u32) {
+        let more = u64::from(after).wrapping_sub(u64::from(before));
+        self.digest = self.digest.wrapping_add(self.digest_of_held(record).wrapping_mul(more));
+        self.changes.push(Change { lot: Lot(lot), before, after });
+        self.recount_plain(lot, record, before, after);
     }
 
     /// Works out the price of what is held.
     #[inline(always)]
     pub(super) fn publish(&mut self) {
         let is_sold_out = self.supply > 0 && self.sold == self.supply;
-        let lowest_accepted = is_sold_out.then(|| self.grid.limit(self.rows.worst_held() as u32));
+        if is_sold_out & self.margin.is_thin {
+            self.thicken();
+        }
+        let lowest_accepted = is_sold_out.then(|| self.grid.limit(self.margin.level));
         self.published = Published { price: self.price_now(lowest_accepted), lowest_accepted };
+    }
+
+    /// Moves the margin up to where units are held, if none is where it stands. At most one step, once nothing strays.
+    fn thicken(&mut self) {
+        while self.margin.level < LEVEL_TOP && !self.holds_at_margin() {
+            self.margin.level = self.bags.next(self.margin.level + 1).unwrap_or(LEVEL_TOP);
+        }
+        self.margin.is_thin = false;
+    }
+
+    fn holds_at_margin(&mut self) -> bool {
+        match self.bags.look(self.margin.level) {
+            (0, _) => false,
+            (1, lot) => self.lots.record(lot).held > 0,
+            _ => self.margin.first_loser(&self.bags, &self.lots).is_some(),
+        }
+    }
+
+    /// The highest level at which a unit waits, when nothing strays.
+    pub(super) fn highest_queued(&mut self) -> Option<u32> {
+        let waits = match self.bags.look(self.margin.level) {
+            (0, _) => false,
+            (1, lot) => self.lots.record(lot).queued() > 0,
+            _ => self.margin.first_winner(&self.bags, &self.lots).is_some(),
+        };
+        if waits { Some(self.margin.level) } else { self.bags.previous(self.margin.level) }
     }
 }

@@ -1,8 +1,6 @@
 //! Looking ahead: in a large book nearly every step of an operation waits for memory. Commands come in batches, so the
 //! next ones are known, and reading what they will need, one kind of line after the other, lets the waiting overlap.
 
-use super::lots::Record;
-use super::rows::{Class, Spot};
 use super::{Book, Lot, TOUCHED_MAX};
 
 /// An operation that is about to come: on a standing lot, or to a limit, or both.
@@ -23,32 +21,19 @@ impl Book {
         }
         let mut sum = 0;
         // No turn of one loop waits for another turn of it; each loop waits once for all.
-        let mut records = [None; TOUCHED_MAX];
-        for (record, next) in records.iter_mut().zip(upcoming) {
-            *record = next.lot.and_then(|lot| self.lots.find(lot.0));
+        let mut lasts = [0; TOUCHED_MAX];
+        for (last, next) in lasts.iter_mut().zip(upcoming) {
+            if let Some(record) = next.lot.and_then(|lot| self.lots.find(lot.0)) {
+                *last = self.bags.touch_end(record.level());
+            }
         }
-        let mut spots = [Spot::NONE; TOUCHED_MAX];
-        for ((spot, record), next) in spots.iter_mut().zip(&records).zip(upcoming) {
-            sum ^= record.map_or(0, |record| self.rows.touch_leaf(record.leaf));
-            let Some(level) = next.limit.and_then(|limit| self.grid.level(limit)) else { continue };
-            *spot = match record {
-                Some(record) => {
-                    self.rows.spot(level, record.class(), stays_old(*record, level).then_some(record.age))
-                }
-                None => self.rows.spot(level, Class::Queued, None),
-            };
+        for next in upcoming {
+            let level = next.limit.and_then(|limit| self.grid.level(limit)).unwrap_or(0);
+            sum ^= self.bags.touch_end(level) ^ next.lot.map_or(0, |lot| self.bags.touch_slot(lot.0));
         }
-        for spot in spots.iter().take(upcoming.len()) {
-            sum ^= self.rows.touch_root(*spot);
+        for last in lasts {
+            sum ^= self.bags.touch_place(last);
         }
-        for spot in spots.iter().take(upcoming.len()) {
-            sum ^= self.rows.touch_below(*spot);
-        }
-        sum
+        u64::from(sum)
     }
-}
-
-/// Whether a lot keeps its age at another level, by the rule.
-const fn stays_old(record: Record, level: u32) -> bool {
-    record.held > 0 || level <= record.level()
 }

@@ -40,10 +40,12 @@ pub(crate) fn stream(seed: u64, bids: u32, rungs: u32, events: usize) -> Stream 
     let mut free: Vec<u32> = Vec::new();
     let mut next = bids;
     let mut demand = 0;
+    let mut units_of: Vec<u32> = Vec::new();
     let first = (0..bids)
         .map(|bid| {
             let units = 1 + numbers.below(16);
             demand += units;
+            units_of.push(units);
             Event::Add { bid, rung: 1 + numbers.below(rungs), units }
         })
         .collect();
@@ -55,24 +57,34 @@ pub(crate) fn stream(seed: u64, bids: u32, rungs: u32, events: usize) -> Stream 
         let which = numbers.below(standing.len() as u32) as usize;
         list.push(match numbers.below(100) {
             0..50 => Event::Reprice { bid: standing[which], rung },
-            50..74 => {
-                let bid = free.pop().unwrap_or_else(|| {
-                    next += 1;
-                    next - 1
-                });
-                standing.push(bid);
-                Event::Add { bid, rung, units: 1 + numbers.below(16) }
-            }
-            74..98 if standing.len() > 1 => {
-                let bid = standing.swap_remove(which);
-                free.push(bid);
-                Event::Cancel { bid }
+            // As many adds as cancels; a book that has drifted a twentieth off its size is led back.
+            50..98 => {
+                let drift = (standing.len() as u32).abs_diff(bids) > bids / 20;
+                let adds = if drift { standing.len() < bids as usize } else { numbers.below(2) == 0 };
+                if adds {
+                    let bid = free.pop().unwrap_or_else(|| {
+                        next += 1;
+                        next - 1
+                    });
+                    standing.push(bid);
+                    let units = 1 + numbers.below(16);
+                    units_of.resize(next as usize, 0);
+                    units_of[bid as usize] = units;
+                    demand += units;
+                    Event::Add { bid, rung, units }
+                } else {
+                    let bid = standing.swap_remove(which);
+                    free.push(bid);
+                    demand -= units_of[bid as usize];
+                    Event::Cancel { bid }
+                }
             }
             _ => {
                 // A walk that stays near half of the demand.
+                let half = demand / 2;
                 let step = 1 + numbers.below(SUPPLY_STEP);
                 let up =
-                    if supply.abs_diff(half) > half / 10 { supply < half } else { numbers.below(2) == 0 };
+                    if supply.abs_diff(half) > half / 50 { supply < half } else { numbers.below(2) == 0 };
                 supply = if up { supply + step } else { supply.saturating_sub(step) };
                 Event::Supply { supply }
             }
