@@ -380,6 +380,34 @@ fn a_crowd_on_a_thousand_levels() {
     crowd(3, 1_000, 3_000, 12_000, 3);
 }
 
+/// Units that each of these lots wins.
+fn won(book: &Book, lots: &[Lot]) -> Vec<u32> {
+    lots.iter().map(|&lot| book.won(lot)).collect()
+}
+
+#[test]
+fn who_strays_below_the_margin_comes_back_before_those_that_wait_there() {
+    let mut book = Book::new(Ladder::default(), price(1_000), PriceRule::default()).unwrap();
+    let place = |book: &mut Book, rung: u64, units: u32| {
+        let terms = LotTerms { limit: rung * 1_000, plain_limit: None, age: book.age_next(), units, held: 0 };
+        book.insert(terms).unwrap()
+    };
+    let waits = place(&mut book, 5, 3);
+    let (a, b, c) = (place(&mut book, 9, 2), place(&mut book, 7, 2), place(&mut book, 7, 1));
+    book.set_supply(4).unwrap();
+    book.clear();
+    assert_eq!(won(&book, &[a, b, c, waits]), [2, 2, 0, 0]);
+    let mut without_c = book.clone();
+    without_c.remove(c).unwrap();
+    for (book, expected) in [(&mut book, [0, 2, 1]), (&mut without_c, [1, 2, 1])] {
+        book.relimit(a, 5_000, None, Place::Keep).unwrap();
+        let d = place(book, 8, 1);
+        book.clear();
+        assert_eq!(won(book, &[a, b, d]), expected);
+        assert_eq!((book.sold(), book.won(waits)), (4, 0));
+    }
+}
+
 #[test]
 fn impossible_operations_are_refused_and_change_nothing() {
     let mut book = Book::new(Ladder::default(), price(1_000), PriceRule::default()).unwrap();

@@ -1,21 +1,23 @@
 //! Who stands at which level. Away from the margin nobody asks in which order, so a level is a bag: lots are put in and
 //! taken out in constant time, whatever else stands there.
 //!
-//! A level with one lot holds it in place. More lie in chunks of one cache line; taking a lot out moves the last one of
-//! its level into its slot.
+//! A level with few lots holds them in place. More lie in chunks of one cache line; taking a lot out moves the last one
+//! of its level into its slot.
 
 use super::bitmap::Bitmap;
 
 /// Slots of a chunk. The first says where the chunk before it ends.
 const CHUNK_SLOTS: u32 = 16;
+/// Most lots that a level holds in place.
+pub(super) const FEW: u32 = 3;
 
 /// One level.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bag {
     /// How many lots stand here.
     len: u32,
-    /// The lot, if it is the only one; else one past the slot of the last.
-    end: u32,
+    /// The lots, if they are few; else the first word is one past the slot of the last.
+    few: [u32; FEW as usize],
 }
 
 /// All levels with their lots.
@@ -23,7 +25,7 @@ struct Bag {
 pub(super) struct Bags {
     bags: Vec<Bag>,
     slots: Vec<u32>,
-    /// Slot of each lot, by its number; of no meaning for a lot that is the only one of its level.
+    /// Slot of each lot, by its number; of no meaning for a lot that its level holds in place.
     places: Vec<u32>,
     /// The first slot of a chunk that is free, which has the next one's; none if zero.
     free: u32,
@@ -78,59 +80,74 @@ impl Bags {
     #[inline(always)]
     pub(super) fn link(&mut self, level: u32, lot: u32) {
         let bag = &mut self.bags[level as usize];
-        if bag.len == 0 {
-            *bag = Bag { len: 1, end: lot };
-            self.occupied.set(level);
+        // Whether others stand here is hard to predict where levels are sparse, so nothing depends on it.
+        self.occupied.set(level);
+        if let Some(free) = bag.few.get_mut(bag.len as usize) {
+            *free = lot;
+            bag.len += 1;
         } else {
-            self.link_beside(level, lot);
+            self.link_to_chunk(level, lot);
         }
     }
 
-    /// Puts a lot beside others.
-    fn link_beside(&mut self, level: u32, lot: u32) {
-        let Bag { len, end } = self.bags[level as usize];
-        let mut at = end;
-        if len == 1 {
+    /// Puts a lot beside many others.
+    fn link_to_chunk(&mut self, level: u32, lot: u32) {
+        let Bag { len, few } = self.bags[level as usize];
+        let mut at = few[0];
+        if len == FEW {
             at = self.open_chunk(0);
-            self.slots[at as usize] = end;
-            self.places[end as usize] = at;
-            at += 1;
+            for lot in few {
+                self.slots[at as usize] = lot;
+                self.places[lot as usize] = at;
+                at += 1;
+            }
         } else if is_chunk_end(at) {
             at = self.open_chunk(at);
         }
         self.slots[at as usize] = lot;
         self.places[lot as usize] = at;
-        self.bags[level as usize] = Bag { len: len + 1, end: at + 1 };
+        let bag = &mut self.bags[level as usize];
+        bag.few[0] = at + 1;
+        bag.len = len + 1;
     }
 
     /// Takes a lot out of the level it stands at.
     #[inline(always)]
     pub(super) fn unlink(&mut self, level: u32, lot: u32) {
         let bag = &mut self.bags[level as usize];
-        if bag.len == 1 {
-            bag.len = 0;
-            self.occupied.clear(level);
-        } else {
-            self.unlink_beside(level, lot);
+        if bag.len > FEW {
+            return self.unlink_from_chunk(level, lot);
         }
+        let left = bag.len.saturating_sub(1);
+        let last = bag.few.get(left as usize).copied().unwrap_or(lot);
+        for place in &mut bag.few {
+            *place = if *place == lot { last } else { *place };
+        }
+        bag.len = left;
+        self.occupied.clear_if(level, left == 0);
     }
 
-    /// Takes a lot from among others.
-    fn unlink_beside(&mut self, level: u32, lot: u32) {
-        let Bag { len, end } = self.bags[level as usize];
+    /// Takes a lot from among many others.
+    fn unlink_from_chunk(&mut self, level: u32, lot: u32) {
+        let Bag { len, few } = self.bags[level as usize];
+        let mut end = few[0] - 1;
         let place = self.places[lot as usize];
-        let last = self.slots[(end - 1) as usize];
+        let last = self.slots[end as usize];
         self.slots[place as usize] = last;
         self.places[last as usize] = place;
-        let mut end = end - 1;
+        if len - 1 == FEW {
+            let mut few = [0; FEW as usize];
+            few.copy_from_slice(&self.slots[(end - FEW) as usize..end as usize]);
+            self.close_chunk(end - FEW - 1);
+            self.bags[level as usize] = Bag { len: FEW, few };
+            return;
+        }
         if is_chunk_end(end - 1) {
             end = self.close_chunk(end - 1);
-        } else if len == 2 {
-            let only = self.slots[(end - 1) as usize];
-            self.close_chunk(end - 2);
-            end = only;
         }
-        self.bags[level as usize] = Bag { len: len - 1, end };
+        let bag = &mut self.bags[level as usize];
+        bag.few[0] = end;
+        bag.len = len - 1;
     }
 
     /// A new chunk behind the one that ends at `before`; returns its first slot for a lot.
@@ -164,17 +181,17 @@ impl Bags {
         before
     }
 
-    /// How many lots stand at a level, and the lot, if it is one.
+    /// How many lots stand at a level, and which, if they are few.
     #[inline(always)]
-    pub(super) fn look(&self, level: u32) -> (u32, u32) {
-        self.bags.get(level as usize).map_or((0, 0), |bag| (bag.len, bag.end))
+    pub(super) fn look(&self, level: u32) -> (u32, [u32; FEW as usize]) {
+        self.bags.get(level as usize).map_or((0, [0; FEW as usize]), |bag| (bag.len, bag.few))
     }
 
     /// Lots at a level, in no order.
     pub(super) fn at(&self, level: u32) -> impl Iterator<Item = u32> + '_ {
-        let (len, end) = self.look(level);
-        let (only, end) = if len == 1 { (Some(end), 0) } else { (None, end) };
-        let chunks = std::iter::successors((len > 1).then_some(end), |&end| {
+        let (len, few) = self.look(level);
+        let in_place = if len > FEW { 0 } else { len };
+        let chunks = std::iter::successors((len > FEW).then_some(few[0]), |&end| {
             let before = self.slots[((end - 1) & !(CHUNK_SLOTS - 1)) as usize];
             (before != 0).then_some(before)
         });
@@ -182,7 +199,7 @@ impl Bags {
             let first = ((end - 1) & !(CHUNK_SLOTS - 1)) + 1;
             self.slots[first as usize..end as usize].iter().copied()
         });
-        only.into_iter().chain(lots)
+        few.into_iter().take(in_place as usize).chain(lots)
     }
 
     /// The lowest level from `from` on at which anybody stands.
@@ -197,23 +214,29 @@ impl Bags {
         self.occupied.previous(end)
     }
 
-    /// Reads a lot's slot; the sum means nothing.
-    #[inline]
-    pub(super) fn touch_slot(&self, lot: u32) -> u32 {
-        self.slots.get(self.touch_place(lot) as usize).copied().unwrap_or(0)
+    /// The next level above or below this one at which anybody stands.
+    #[inline(always)]
+    pub(super) fn beside(&self, level: u32, is_above: bool) -> Option<u32> {
+        self.occupied.beside(level, is_above)
     }
 
-    /// Reads a level's last slot; the lot in it is what it returns.
-    #[inline]
-    pub(super) fn touch_end(&self, level: u32) -> u32 {
-        let (_, end) = self.look(level);
-        self.slots.get((end as usize).wrapping_sub(1)).copied().unwrap_or(0)
-    }
-
-    /// Reads the place of a lot.
-    #[inline]
+    /// Reads the place of a lot. Like what the functions below return, it is only good for looking ahead.
+    #[inline(always)]
     pub(super) fn touch_place(&self, lot: u32) -> u32 {
         self.places.get(lot as usize).copied().unwrap_or(0)
+    }
+
+    /// Reads a slot.
+    #[inline(always)]
+    pub(super) fn touch_slot(&self, place: u32) -> u32 {
+        self.slots.get(place as usize).copied().unwrap_or(0)
+    }
+
+    /// Reads a level's last slot.
+    #[inline(always)]
+    pub(super) fn touch_end(&self, level: u32) -> u32 {
+        let (_, few) = self.look(level);
+        self.touch_slot(few[0].wrapping_sub(1))
     }
 
     /// Bytes reserved.
@@ -260,7 +283,7 @@ mod tests {
                     prop_assert_eq!(bags.next(level) == Some(level), !set.is_empty());
                 }
             }
-            let used = sets.iter().map(|set| if set.len() > 1 { set.len().div_ceil(15) } else { 0 }).sum::<usize>();
+            let used = sets.iter().map(|set| if set.len() > FEW as usize { set.len().div_ceil(15) } else { 0 }).sum::<usize>();
             let mut free = 0;
             let mut chunk = bags.free;
             while chunk != 0 {

@@ -55,31 +55,64 @@ impl Bitmap {
         (self.words.capacity() + self.blocks.capacity() + self.tops.capacity()) * size_of::<u64>()
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn set(&mut self, level: u32) {
         let at = level >> WORD_SHIFT;
-        // Whether a word was empty before is hard to predict, and writing three words is cheaper than a wrong guess.
-        self.words[at as usize] |= bit(level);
+        let old = self.words[at as usize];
+        self.words[at as usize] = old | bit(level);
+        if old == 0 {
+            self.set_word(at);
+        }
+    }
+
+    #[cold]
+    fn set_word(&mut self, at: u32) {
         self.blocks[(at >> WORD_SHIFT) as usize] |= bit(at);
         self.tops[(at >> (2 * WORD_SHIFT)) as usize] |= bit(at >> WORD_SHIFT);
     }
 
-    #[inline]
-    pub(super) fn clear(&mut self, level: u32) {
+    /// Takes a number out, if `is_out`.
+    #[inline(always)]
+    pub(super) fn clear_if(&mut self, level: u32, is_out: bool) {
         let at = level >> WORD_SHIFT;
-        let left = self.words[at as usize] & !bit(level);
+        let left = self.words[at as usize] & !(u64::from(is_out) << (level & 63));
         self.words[at as usize] = left;
         if left == 0 {
-            let block = at >> WORD_SHIFT;
-            self.blocks[block as usize] &= !bit(at);
-            if self.blocks[block as usize] == 0 {
-                self.tops[(block >> WORD_SHIFT) as usize] &= !bit(block);
-            }
+            self.clear_word(at);
         }
     }
 
+    #[cold]
+    fn clear_word(&mut self, at: u32) {
+        let block = at >> WORD_SHIFT;
+        self.blocks[block as usize] &= !bit(at);
+        if self.blocks[block as usize] == 0 {
+            self.tops[(block >> WORD_SHIFT) as usize] &= !bit(block);
+        }
+    }
+
+    /// The nearest member above or below `level`.
+    #[inline(always)]
+    pub(super) fn beside(&self, level: u32, is_above: bool) -> Option<u32> {
+        let at = level >> WORD_SHIFT;
+        let here = word(&self.words, at);
+        let (above, under) = (here & !below(level) & !bit(level), here & below(level));
+        // Up or down is a toss-up: both are found, and one is taken without a branch.
+        let mask = u64::from(is_above).wrapping_neg();
+        let beside = (above & mask) | (under & !mask);
+        if beside == 0 {
+            return self.beside_word(level, is_above);
+        }
+        let nearest = beside & (beside.wrapping_neg() | !mask);
+        Some((at << WORD_SHIFT) | highest(nearest))
+    }
+
+    #[cold]
+    fn beside_word(&self, level: u32, is_above: bool) -> Option<u32> {
+        if is_above { self.next(level + 1) } else { self.previous(level) }
+    }
+
     /// The smallest member that is at least `from`.
-    #[inline]
     pub(super) fn next(&self, from: u32) -> Option<u32> {
         let at = from >> WORD_SHIFT;
         let here = word(&self.words, at) & !below(from);
@@ -105,7 +138,6 @@ impl Bitmap {
     }
 
     /// The largest member that is below `end`.
-    #[inline]
     pub(super) fn previous(&self, end: u32) -> Option<u32> {
         let at = end >> WORD_SHIFT;
         let here = word(&self.words, at) & below(end);
@@ -155,17 +187,24 @@ mod tests {
             let mut map = Bitmap::new(64);
             map.reach(700_000);
             let mut set = BTreeSet::new();
+            let agree = |map: &Bitmap, set: &BTreeSet<u32>, level: u32| {
+                let (next, previous) = (set.range(level..).next(), set.range(..level).next_back());
+                prop_assert_eq!(map.next(level), next.copied());
+                prop_assert_eq!(map.previous(level), previous.copied());
+                prop_assert_eq!(map.beside(level, true), set.range(level + 1..).next().copied());
+                prop_assert_eq!(map.beside(level, false), previous.copied());
+                Ok(())
+            };
             for (level, add) in steps {
                 // Near numbers too, so that words fill and empty.
                 for level in [level, level / 1000, level % 130] {
-                    if add { map.set(level); set.insert(level); } else { map.clear(level); set.remove(&level); }
+                    if add { map.set(level); set.insert(level); } else { set.remove(&level); }
+                    map.clear_if(level, !add);
+                    agree(&map, &set, level)?;
                 }
-                prop_assert_eq!(map.next(level), set.range(level..).next().copied());
-                prop_assert_eq!(map.previous(level), set.range(..level).next_back().copied());
             }
             for level in probes {
-                prop_assert_eq!(map.next(level), set.range(level..).next().copied());
-                prop_assert_eq!(map.previous(level), set.range(..level).next_back().copied());
+                agree(&map, &set, level)?;
             }
             prop_assert_eq!(map.previous(u32::MAX), set.last().copied());
         }

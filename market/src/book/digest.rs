@@ -25,10 +25,17 @@ impl Book {
         fold(record.age ^ KEY_AGE, self.grid.limit(record.level()) ^ KEY_LIMIT)
     }
 
+    /// What a lot with one limit adds after a move, less what it added before.
+    #[inline(always)]
+    pub(super) fn digest_of_move(&self, before: Record, after: Record) -> u64 {
+        let units = (u64::from(after.units()) << 32) | u64::from(after.held());
+        self.digest_of_held(after).wrapping_sub(self.digest_of_held(before)).wrapping_mul(units)
+    }
+
     /// What a lot adds.
     #[inline(always)]
     pub(super) fn digest_of(&self, lot: u32, record: Record) -> u64 {
-        let units = (u64::from(record.units) << 32) | u64::from(record.held);
+        let units = (u64::from(record.units()) << 32) | u64::from(record.held());
         let digest = self.digest_of_held(record).wrapping_mul(units);
         if record.is_running() { digest.wrapping_add(self.digest_of_plain(lot, record)) } else { digest }
     }

@@ -3,94 +3,133 @@
 use std::collections::BTreeMap;
 
 /// Set in a record's level when its lot has a plain limit beside the one it stands at.
-const RUNNING: u32 = 1 << 31;
+const RUNNING: u64 = 1 << 63;
 /// Set when the lot came or was changed since the last clearing, so that nothing may be concluded from its level.
-const STRAY: u32 = 1 << 30;
+const STRAY: u64 = 1 << 62;
 /// Set while a clearing counts the lot where it belongs, though it was a stray when the clearing began.
-const SETTLED: u32 = 1 << 29;
-const LEVEL: u32 = SETTLED - 1;
-/// The level of a free record: above all levels.
-const FREE: u32 = LEVEL;
+const SETTLED: u64 = 1 << 61;
+const LEVEL_SHIFT: u32 = 32;
+const LEVEL: u64 = SETTLED - (1 << LEVEL_SHIFT);
+const UNITS_SHIFT: u32 = 16;
+const HELD: u64 = 0xffff;
+/// What a free record says: above all levels, no units.
+const FREE: u64 = LEVEL;
 
-/// One lot as the book keeps it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// One lot as the book keeps it. The second word holds flags and level, units, and of these the held ones, and is only
+/// ever read and written whole: a processor waits where a part is written and then the whole is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {
     /// Place in the queue: smaller is older. In a free record: the next free one.
     pub(super) age: u64,
-    /// Level of the limit, and flags above it.
-    level: u32,
-    /// Units in all; 0 marks a free record.
-    pub(super) units: u16,
-    /// Of these, units that are incumbent.
-    pub(super) held: u16,
+    word: u64,
 }
 
 impl Record {
     /// The record of a stray, as all lots begin.
     #[inline(always)]
     pub(super) const fn stray(age: u64, level: u32, units: u16, held: u16) -> Self {
-        Self { age, level: level | STRAY, units, held }
+        let word = STRAY | ((level as u64) << LEVEL_SHIFT) | ((units as u64) << UNITS_SHIFT) | held as u64;
+        Self { age, word }
+    }
+
+    /// The same as a stray of this age and level.
+    #[inline(always)]
+    pub(super) const fn moved(self, age: u64, level: u32) -> Self {
+        Self { age, ..self.leveled(level) }.strayed()
+    }
+
+    /// The same at this level.
+    #[inline(always)]
+    pub(super) const fn leveled(self, level: u32) -> Self {
+        Self { word: (self.word & !LEVEL) | ((level as u64) << LEVEL_SHIFT), ..self }
+    }
+
+    /// The same with so many units held.
+    #[inline(always)]
+    pub(super) const fn holding(self, held: u32) -> Self {
+        Self { word: (self.word & !HELD) | held as u64, ..self }
+    }
+
+    /// Units in all; 0 marks a free record.
+    #[inline(always)]
+    pub(super) const fn units(self) -> u32 {
+        (self.word >> UNITS_SHIFT) as u16 as u32
+    }
+
+    /// Units that are incumbent.
+    #[inline(always)]
+    pub(super) const fn held(self) -> u32 {
+        self.word as u16 as u32
     }
 
     #[inline(always)]
     pub(super) const fn level(self) -> u32 {
-        self.level & LEVEL
+        ((self.word & LEVEL) >> LEVEL_SHIFT) as u32
     }
 
     /// Whether the lot stands at a running limit, above its plain one.
     #[inline(always)]
     pub(super) const fn is_running(self) -> bool {
-        self.level & RUNNING != 0
+        self.word & RUNNING != 0
     }
 
     #[inline(always)]
     pub(super) const fn is_stray(self) -> bool {
-        self.level & STRAY != 0
+        self.word & STRAY != 0
     }
 
     /// Whether the lot is a stray, or was when the present clearing began: what becomes of it is told at its end.
     #[inline(always)]
     pub(super) const fn is_told_later(self) -> bool {
-        self.level & (STRAY | SETTLED) != 0
+        self.word & (STRAY | SETTLED) != 0
     }
 
     /// Whether the lot is counted at this level.
     #[inline(always)]
     pub(super) const fn is_settled_at(self, level: u32) -> bool {
-        self.level & (LEVEL | STRAY) == level
+        self.word & (LEVEL | STRAY) == (level as u64) << LEVEL_SHIFT
     }
 
     /// The same, counted where it stands while its clearing lasts.
     #[inline(always)]
     pub(super) const fn settled(self) -> Self {
-        Self { level: (self.level & !STRAY) | SETTLED, ..self }
+        Self { word: (self.word & !STRAY) | SETTLED, ..self }
     }
 
     /// The same, with a clearing over.
     #[inline(always)]
     pub(super) const fn cleared(self) -> Self {
-        Self { level: self.level & !(STRAY | SETTLED), ..self }
+        Self { word: self.word & !(STRAY | SETTLED), ..self }
     }
 
     /// The same as a stray.
+    #[inline(always)]
     pub(super) const fn strayed(self) -> Self {
-        Self { level: self.level | STRAY, ..self }
+        Self { word: self.word | STRAY, ..self }
     }
 
-    /// Numbers the level otherwise.
-    pub(super) const fn set_level(&mut self, level: u32) {
-        self.level = (self.level & !LEVEL) | level;
+    /// The same with a plain limit beside its own.
+    const fn running(self) -> Self {
+        Self { word: self.word | RUNNING, ..self }
     }
 
     #[inline(always)]
     pub(super) const fn queued(self) -> u32 {
-        (self.units - self.held) as u32
+        self.units() - self.held()
+    }
+
+    /// Units that can move when the margin rises, or when it falls.
+    #[inline(always)]
+    pub(super) const fn movable(self, rises: bool) -> u32 {
+        // Which way is a toss-up: this is a choice without a branch.
+        let mask = (rises as u32).wrapping_neg();
+        (self.held() & mask) | (self.queued() & !mask)
     }
 
     /// Whether a part of the lot is held and a part is not.
     #[inline(always)]
     pub(super) const fn is_split(self) -> bool {
-        self.held != 0 && self.held != self.units
+        (self.held() != 0) & (self.held() != self.units())
     }
 }
 
@@ -132,9 +171,15 @@ impl Lots {
     #[inline(always)]
     pub(super) fn find(&self, lot: u32) -> Option<Record> {
         match self.records.get(lot as usize) {
-            Some(&record) if record.units != 0 => Some(record),
+            Some(&record) if record.units() != 0 => Some(record),
             _ => None,
         }
+    }
+
+    /// Reads the level of a lot, to look ahead.
+    #[inline(always)]
+    pub(super) fn touch(&self, lot: u32) -> u32 {
+        self.records.get(lot as usize).map_or(0, |record| record.level())
     }
 
     /// The plain limit of a lot that stands at a running limit.
@@ -174,7 +219,7 @@ impl Lots {
         if self.record(lot).is_running() {
             self.plain.remove(&lot);
         }
-        self.records[lot as usize] = Record { age: u64::from(self.free), level: FREE, units: 0, held: 0 };
+        self.records[lot as usize] = Record { age: u64::from(self.free), word: FREE };
         self.free = lot + 1;
         self.live -= 1;
     }
@@ -192,7 +237,7 @@ impl Lots {
     fn set_plain(&mut self, lot: u32, plain: Option<u64>) {
         match plain {
             Some(limit) => {
-                self.records[lot as usize].level |= RUNNING;
+                self.records[lot as usize] = self.record(lot).running();
                 self.plain.insert(lot, limit);
             }
             None => {
@@ -203,7 +248,7 @@ impl Lots {
 
     /// The numbers of all lots that stand, ascending.
     pub(super) fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
-        (0..self.records.len() as u32).filter(|&lot| self.record(lot).units != 0)
+        (0..self.records.len() as u32).filter(|&lot| self.record(lot).units() != 0)
     }
 
     /// Bytes reserved; a plain limit is reckoned at three words, which is above what the tree takes.
@@ -212,4 +257,4 @@ impl Lots {
     }
 }
 
-const _: () = assert!(size_of::<Record>() == 16 && super::LEVELS_MAX < FREE);
+const _: () = assert!(size_of::<Record>() == 16 && (super::LEVELS_MAX as u64) << LEVEL_SHIFT < FREE);

@@ -1,9 +1,9 @@
 //! Where winning ends: the one level at which it matters who is older.
 
+use super::LEVELS_MAX;
 use super::bags::Bags;
 use super::lots::{Lots, Record};
 use super::rank::{Rank, Ranked};
-use super::LEVELS_MAX;
 
 /// Above every level.
 pub(super) const LEVEL_TOP: u32 = LEVELS_MAX;
@@ -17,54 +17,54 @@ const KEPT_MAX: usize = 8;
 /// then no longer right.
 const SPARE_ENTRIES: usize = 64;
 
-/// The lots of one level, ranked for losing and for winning units. Every lot that can lose or win a unit has an entry;
+/// The lots of one level, ranked for both ways the margin can move. Every lot that can lose or win a unit has an entry;
 /// an entry may have ceased to be right, which looking at its lot tells.
 #[derive(Clone, Debug)]
-pub(super) struct Ranks {
+struct Ranks {
     level: u32,
     /// Most entries before the rankings are made anew.
     entries_max: usize,
-    /// Lots that hold units, the youngest first.
-    losers: Rank,
-    /// Lots with queued units, the oldest first.
-    winners: Rank,
+    /// When the margin falls: lots with queued units, the oldest first; when it rises: lots that hold units, the
+    /// youngest first.
+    movers: [Rank; 2],
+}
+
+/// What a lot is ranked by, the largest first.
+#[inline(always)]
+pub(super) const fn key(record: Record, rises: bool) -> u64 {
+    if rises { record.age } else { !record.age }
 }
 
 impl Ranks {
     fn len(&self) -> usize {
-        self.losers.len() + self.winners.len()
+        let [winners, losers] = &self.movers;
+        winners.len() + losers.len()
     }
 
     /// Ranks the lots of a level.
     fn fill(&mut self, level: u32, bags: &Bags, lots: &Lots) {
-        let settled = || {
-            let lots = bags.at(level).map(|lot| (lot, lots.record(lot)));
-            lots.filter(|(_, record)| record.is_settled_at(level))
-        };
-        let held = settled().filter(|(_, record)| record.held > 0);
-        self.losers.fill(held.map(|(lot, record)| Ranked { key: record.age, lot }));
-        let queued = settled().filter(|(_, record)| record.queued() > 0);
-        self.winners.fill(queued.map(|(lot, record)| Ranked { key: !record.age, lot }));
+        let [mut winners, mut losers] = self.movers.each_mut().map(Rank::emptied);
+        for lot in bags.at(level) {
+            let record = lots.record(lot);
+            if record.is_settled_at(level) {
+                if record.queued() > 0 {
+                    winners.push(Ranked { key: key(record, false), lot });
+                }
+                if record.held() > 0 {
+                    losers.push(Ranked { key: key(record, true), lot });
+                }
+            }
+        }
+        self.movers[0].fill(winners);
+        self.movers[1].fill(losers);
         self.level = level;
         self.entries_max = 2 * self.len() + SPARE_ENTRIES;
     }
 
-    /// Enters a lot of this level that can lose units.
+    /// Enters a lot of this level that can move one way.
     #[inline]
-    fn offer_loser(&mut self, lot: u32, age: u64) {
-        self.losers.push(Ranked { key: age, lot });
-        self.check();
-    }
-
-    /// Enters a lot of this level that can win units.
-    #[inline]
-    fn offer_winner(&mut self, lot: u32, age: u64) {
-        self.winners.push(Ranked { key: !age, lot });
-        self.check();
-    }
-
-    /// Gives the rankings up when they have grown too long.
-    fn check(&mut self) {
+    fn offer(&mut self, lot: u32, key: u64, rises: bool) {
+        self.movers[usize::from(rises)].push(Ranked { key, lot });
         if self.len() > self.entries_max {
             self.level = LEVEL_NONE;
         }
@@ -84,8 +84,7 @@ pub(super) struct Margin {
 
 impl Margin {
     pub(super) fn at(level: u32) -> Self {
-        let (losers, winners) = (Rank::default(), Rank::default());
-        let ranks = Ranks { level: LEVEL_NONE, entries_max: 0, losers, winners };
+        let ranks = Ranks { level: LEVEL_NONE, entries_max: 0, movers: [Rank::default(), Rank::default()] };
         Self { level, is_thin: true, ranks, kept: Vec::new() }
     }
 
@@ -95,73 +94,48 @@ impl Margin {
         (self.ranks.level == level) | !self.kept.is_empty()
     }
 
-    /// The rankings of a level, if there are any.
-    #[inline]
-    fn ranks_of(&mut self, level: u32) -> Option<&mut Ranks> {
-        if self.ranks.level == level {
-            return Some(&mut self.ranks);
-        }
-        self.kept.iter_mut().find(|ranks| ranks.level == level)
-    }
-
-    /// Ranks a lot that now counts at its level, for all it can do.
+    /// Ranks a lot that now counts at its level, for both ways.
     pub(super) fn offer(&mut self, lot: u32, record: Record) {
-        if record.held > 0 {
-            self.offer_loser(lot, record);
-        }
         if record.queued() > 0 {
-            self.offer_winner(lot, record);
+            self.offer_for(lot, record, false);
+        }
+        if record.held() > 0 {
+            self.offer_for(lot, record, true);
         }
     }
 
-    /// Ranks a lot that can now lose units.
-    pub(super) fn offer_loser(&mut self, lot: u32, record: Record) {
-        if let Some(ranks) = self.ranks_of(record.level()) {
-            ranks.offer_loser(lot, record.age);
+    /// Ranks a lot that can now move when the margin rises, or when it falls.
+    pub(super) fn offer_for(&mut self, lot: u32, record: Record, rises: bool) {
+        let ranks = if self.ranks.level == record.level() {
+            Some(&mut self.ranks)
+        } else {
+            self.kept.iter_mut().find(|ranks| ranks.level == record.level())
+        };
+        if let Some(ranks) = ranks {
+            ranks.offer(lot, key(record, rises), rises);
         }
     }
 
-    /// Ranks a lot that can now win units.
-    pub(super) fn offer_winner(&mut self, lot: u32, record: Record) {
-        if let Some(ranks) = self.ranks_of(record.level()) {
-            ranks.offer_winner(lot, record.age);
-        }
-    }
-
-    /// The lot at this level that loses first: the youngest that holds anything.
-    pub(super) fn first_loser(&mut self, bags: &Bags, lots: &Lots) -> Option<(u32, Record)> {
-        self.rank(bags, lots);
-        while let Some(Ranked { key, lot }) = self.ranks.losers.first() {
-            let record = lots.record(lot);
-            if record.is_settled_at(self.level) & (record.age == key) & (record.held > 0) {
-                return Some((lot, record));
-            }
-            self.ranks.losers.pop();
-        }
-        None
-    }
-
-    /// The lot at this level that wins first: the oldest with queued units.
-    pub(super) fn first_winner(&mut self, bags: &Bags, lots: &Lots) -> Option<(u32, Record)> {
-        self.rank(bags, lots);
-        while let Some(Ranked { key, lot }) = self.ranks.winners.first() {
-            let record = lots.record(lot);
-            if record.is_settled_at(self.level) & (record.age == !key) & (record.queued() > 0) {
-                return Some((lot, record));
-            }
-            self.ranks.winners.pop();
-        }
-        None
-    }
-
-    /// Makes sure that the rankings are those of the level.
-    #[inline(always)]
-    fn rank(&mut self, bags: &Bags, lots: &Lots) {
+    /// The lot at this level that moves first: when the margin rises the youngest that holds anything, when it falls
+    /// the oldest with queued units.
+    #[inline]
+    pub(super) fn first(&mut self, rises: bool, bags: &Bags, lots: &Lots) -> Option<(u32, Record)> {
         if self.ranks.level != self.level {
             self.rank_anew(bags, lots);
         }
+        let movers = &mut self.ranks.movers[usize::from(rises)];
+        while let Some(Ranked { key: right, lot }) = movers.first() {
+            let record = lots.record(lot);
+            let can_move = record.movable(rises) > 0;
+            if record.is_settled_at(self.level) & (key(record, rises) == right) & can_move {
+                return Some((lot, record));
+            }
+            movers.pop();
+        }
+        None
     }
 
+    /// Finds or makes the rankings of the level.
     #[inline(never)]
     fn rank_anew(&mut self, bags: &Bags, lots: &Lots) {
         self.kept.retain(|ranks| ranks.level != LEVEL_NONE);
@@ -184,7 +158,7 @@ impl Margin {
 
     /// Bytes reserved.
     pub(super) fn bytes(&self) -> usize {
-        let ranks = |ranks: &Ranks| ranks.losers.bytes() + ranks.winners.bytes();
+        let ranks = |ranks: &Ranks| ranks.movers.iter().map(Rank::bytes).sum::<usize>();
         ranks(&self.ranks) + self.kept.iter().map(|kept| size_of::<Ranks>() + ranks(kept)).sum::<usize>()
     }
 }

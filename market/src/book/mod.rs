@@ -238,8 +238,8 @@ impl Book {
             limit: self.grid.limit(record.level()),
             plain_limit: self.lots.plain_limit(lot.0),
             age: record.age,
-            units: u32::from(record.units),
-            held: u32::from(record.held),
+            units: record.units(),
+            held: record.held(),
         })
     }
 
@@ -251,7 +251,7 @@ impl Book {
 
     /// Units a lot won in the last clearing; none if it does not stand.
     pub fn won(&self, lot: Lot) -> u32 {
-        self.lots.find(lot.0).map_or(0, |record| u32::from(record.held))
+        self.lots.find(lot.0).map_or(0, |record| record.held())
     }
 
     /// All lots that stand, by number.

@@ -26,7 +26,7 @@ impl Book {
     ///
     /// # Errors
     /// When the terms are impossible, the age is not a new one, or the book is full.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, terms: LotTerms) -> Result<Lot, BookError> {
         let (record, plain) = self.newcomer(terms)?;
         Ok(Lot(self.add(record, plain)))
@@ -36,7 +36,7 @@ impl Book {
     ///
     /// # Errors
     /// When it does not stand.
-    #[inline]
+    #[inline(always)]
     pub fn remove(&mut self, lot: Lot) -> Result<u32, BookError> {
         let record = self.standing(lot)?;
         self.unlink(lot.0, record);
@@ -44,7 +44,7 @@ impl Book {
             self.strays.forget(lot.0);
         }
         self.lots.remove(lot.0);
-        Ok(u32::from(record.held))
+        Ok(record.held())
     }
 
     /// Gives a lot other limits. Where only a part of it is held and the rest takes a new place, the rest becomes a
@@ -52,7 +52,7 @@ impl Book {
     ///
     /// # Errors
     /// When the lot does not stand, the limits are impossible, or a new age is not a new one.
-    #[inline]
+    #[inline(always)]
     pub fn relimit(
         &mut self,
         lot: Lot,
@@ -72,18 +72,18 @@ impl Book {
         if renews & !self.is_new_age(new) {
             return Err(self.age_error(new));
         }
-        let age = if renews & (record.held == 0) { new } else { record.age };
+        let mask = u64::from(renews & (record.held() == 0)).wrapping_neg();
+        let age = (new & mask) | (record.age & !mask);
         self.age_next = self.age_next.max(age + 1);
-        self.margin.is_thin |= (record.level() == self.margin.level) & (record.held > 0);
+        self.margin.is_thin |= (record.level() == self.margin.level) & (record.held() > 0);
         self.bags.unlink(record.level(), lot.0);
         self.bags.link(level, lot.0);
-        let moved = Record::stray(age, level, record.units, record.held);
+        let moved = record.moved(age, level);
         *self.lots.record_mut(lot.0) = moved;
         if !record.is_stray() {
             self.strays.push(lot.0, &self.lots);
         }
-        let was = self.digest_of(lot.0, record);
-        self.digest = self.digest.wrapping_sub(was).wrapping_add(self.digest_of(lot.0, moved));
+        self.digest = self.digest.wrapping_add(self.digest_of_move(record, moved));
         Ok(None)
     }
 
@@ -103,13 +103,13 @@ impl Book {
             if record.is_split() {
                 return self.split_and_relimit(lot, record, limit, plain_limit, new).map(Some);
             }
-            if record.held == 0 {
+            if record.held() == 0 {
                 age = new;
             }
         }
         let (level, plain) = self.level(limit, plain_limit)?;
         self.age_next = self.age_next.max(age + 1);
-        self.replace(lot, Record::stray(age, level, record.units, record.held), plain);
+        self.replace(lot, Record::stray(age, level, record.units() as u16, record.held() as u16), plain);
         Ok(None)
     }
 
@@ -121,7 +121,7 @@ impl Book {
     pub fn resize(&mut self, lot: Lot, units: u32, held: u32) -> Result<(), BookError> {
         let record = self.standing(lot)?;
         let (units, held) = check_units(units, held)?;
-        Self::check_demand(u64::from(self.demand) - u64::from(record.units) + u64::from(units))?;
+        Self::check_demand(u64::from(self.demand) - u64::from(record.units()) + u64::from(units))?;
         let plain = self.lots.plain_limit(lot.0);
         self.replace(lot, Record::stray(record.age, record.level(), units, held), plain);
         Ok(())
@@ -182,14 +182,14 @@ impl Book {
 
     /// Puts the margin of a book just loaded where the lowest unit is held. Whoever is on the wrong side of it strays.
     fn find_margin(&mut self) {
-        let holding = self.lots.numbers().map(|lot| self.lots.record(lot)).filter(|record| record.held > 0);
+        let holding = self.lots.numbers().map(|lot| self.lots.record(lot)).filter(|record| record.held() > 0);
         let margin = holding.map(Record::level).min().unwrap_or(LEVEL_TOP);
         self.margin.level = margin;
         self.strays.clear();
         for lot in 0..self.lots.live() {
             let record = self.lots.record_mut(lot);
             let level = record.level();
-            if level == margin || if level > margin { record.queued() == 0 } else { record.held == 0 } {
+            if level == margin || if level > margin { record.queued() == 0 } else { record.held() == 0 } {
                 *record = record.cleared();
             } else {
                 self.strays.push(lot, &self.lots);
@@ -307,14 +307,18 @@ impl Book {
         }
         let (level, plain) = self.level(limit, plain_limit)?;
         self.age_next = age + 1;
-        self.replace(lot, Record::stray(record.age, level, record.held, record.held), plain);
-        Ok(Lot(self.add(Record::stray(age, level, record.units - record.held, 0), plain)))
+        self.replace(
+            lot,
+            Record::stray(record.age, level, record.held() as u16, record.held() as u16),
+            plain,
+        );
+        Ok(Lot(self.add(Record::stray(age, level, record.queued() as u16, 0), plain)))
     }
 
     /// Puts a lot into its level, and counts it.
     #[inline(always)]
     fn link(&mut self, lot: u32, record: Record) {
-        let (units, held) = (u32::from(record.units), u32::from(record.held));
+        let (units, held) = (record.units(), record.held());
         self.bags.link(record.level(), lot);
         self.recount_plain(lot, record, 0, held);
         self.demand += units;
@@ -325,7 +329,7 @@ impl Book {
     /// Takes a lot out of its level, and counts it no longer.
     #[inline(always)]
     fn unlink(&mut self, lot: u32, record: Record) {
-        let (units, held) = (u32::from(record.units), u32::from(record.held));
+        let (units, held) = (record.units(), record.held());
         self.margin.is_thin |= (record.level() == self.margin.level) & (held > 0);
         self.bags.unlink(record.level(), lot);
         self.recount_plain(lot, record, held, 0);
@@ -356,7 +360,8 @@ impl Book {
         for lot in standing {
             let level = self.grid.level_at_or_above(was.limit(self.lots.record(lot).level()));
             self.reach(level);
-            self.lots.record_mut(lot).set_level(level);
+            let record = self.lots.record_mut(lot);
+            *record = record.leveled(level);
             self.bags.link(level, lot);
         }
     }

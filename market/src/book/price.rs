@@ -11,31 +11,28 @@ impl Book {
     /// The price every winner of the last clearing pays, in micro-dollars per hour; none without supply.
     #[inline]
     pub const fn price(&self) -> Option<u64> {
-        self.published.price
+        self.published.price()
     }
 
     /// The least legal limit with which a youngest bid for one unit would win now, in micro-dollars per hour; none
     /// without supply, or where no legal limit is high enough.
     pub fn lowest_winning_bid(&self) -> Option<u64> {
-        self.published.price?;
-        let rung = match self.published.lowest_accepted {
+        self.price()?;
+        let rung = match self.published.lowest_accepted() {
             Some(lowest_accepted) => rung_above(&self.ladder, Price::from_micros(lowest_accepted)?),
             None => rung_at_or_above(&self.ladder, Price::from_micros(self.reserve)?),
         };
         rung.map(Price::micros)
     }
 
-    /// The price of the clearing just made.
+    /// The price of the clearing just made, when all is sold.
     #[inline(always)]
-    pub(super) fn price_now(&mut self, lowest_accepted: Option<u64>) -> Option<u64> {
-        let Some(accepted) = lowest_accepted else {
-            return (self.supply > 0).then_some(self.reserve);
-        };
-        Some(match self.price_rule {
+    pub(super) fn price_sold_out(&mut self, accepted: u64) -> u64 {
+        match self.price_rule {
             PriceRule::LowestAccepted if self.plain_limits.is_empty() => accepted,
             PriceRule::LowestAccepted => self.price_beside_running(accepted),
             PriceRule::HighestRejected => self.highest_rejected(),
-        })
+        }
     }
 
     /// The lowest accepted limit, except that winners who keep their servers by a running limit must not raise their
@@ -59,7 +56,7 @@ impl Book {
         let worth = |lot: u32| {
             let record = self.lots.record(lot);
             let limit = self.grid.limit(record.level());
-            u128::from(record.held) * u128::from(limit.saturating_sub(self.reserve))
+            u128::from(record.held()) * u128::from(limit.saturating_sub(self.reserve))
         };
         self.lots.numbers().map(worth).sum()
     }

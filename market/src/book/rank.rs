@@ -49,13 +49,18 @@ impl Rank {
         self.stack.len() + self.heap.len()
     }
 
-    /// Replaces all entries.
-    pub(super) fn fill(&mut self, entries: impl Iterator<Item = Ranked>) {
+    /// Drops all entries, and gives memory for others.
+    pub(super) fn emptied(&mut self) -> Vec<Ranked> {
         self.stack.clear();
-        let mut heap = std::mem::take(&mut self.heap).into_vec();
-        heap.clear();
-        heap.extend(entries);
-        self.heap = BinaryHeap::from(heap);
+        let mut entries = std::mem::take(&mut self.heap).into_vec();
+        entries.clear();
+        entries
+    }
+
+    /// Takes these entries for its own.
+    pub(super) fn fill(&mut self, entries: Vec<Ranked>) {
+        self.stack.clear();
+        self.heap = BinaryHeap::from(entries);
     }
 
     #[inline]
@@ -105,7 +110,7 @@ mod tests {
             steps in prop::collection::vec(prop::option::of(0_u64..50), 0..100),
         ) {
             let mut rank = Rank::default();
-            rank.fill(first.iter().map(|&key| Ranked { key, lot: 0 }));
+            rank.fill(first.iter().map(|&key| Ranked { key, lot: 0 }).collect());
             let mut keys = first;
             for step in steps {
                 match step {

@@ -1,17 +1,33 @@
 //! One clearing: what changed since the last one is carried into who wins, and winners become incumbents.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use super::bags::FEW;
 use super::lots::Record;
-use super::margin::LEVEL_TOP;
+use super::margin::{LEVEL_TOP, key};
+use super::strays::{LEVEL_NONE, Stray};
 use super::{Book, BookError, Change, Lot};
 
-/// What a clearing published.
+/// What a clearing published, in micro-dollars per hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Published {
-    pub(super) price: Option<u64>,
-    /// The largest price at which exactly the supply is wanted; none unless all of it is sold.
-    pub(super) lowest_accepted: Option<u64>,
+    price: u64,
+    /// Whether there is a price.
+    is_priced: bool,
+    /// The largest price at which exactly the supply is wanted, if all of it is sold.
+    lowest_accepted: u64,
+    is_sold_out: bool,
+}
+
+impl Published {
+    pub(super) const fn price(self) -> Option<u64> {
+        if self.is_priced { Some(self.price) } else { None }
+    }
+
+    pub(super) fn lowest_accepted(self) -> Option<u64> {
+        self.is_sold_out.then_some(self.lowest_accepted)
+    }
 }
 
 impl Book {
@@ -21,7 +37,7 @@ impl Book {
     ///
     /// Between two clearings the incumbents are the winners of the earlier one, so this may follow every operation
     /// or a thousand of them.
-    #[inline]
+    #[inline(always)]
     pub fn clear(&mut self) -> &[Change] {
         self.changes.clear();
         self.settle();
@@ -49,7 +65,7 @@ impl Book {
 
     /// What a clearing with this supply would change; takes every step back afterwards.
     fn attempt(&mut self, supply: u32) -> Vec<Change> {
-        self.strays.sort_if_many(&self.lots);
+        self.strays.sort(&self.lots);
         let strays = self.strays.lots();
         let kept = std::mem::take(&mut self.changes);
         let was = (self.supply, self.sold, self.digest, self.margin.level, self.margin.is_thin);
@@ -58,7 +74,7 @@ impl Book {
         let changes = std::mem::replace(&mut self.changes, kept);
         for &Change { lot, before, after } in &changes {
             let record = self.lots.record_mut(lot.0);
-            record.held = before as u16;
+            *record = record.holding(before);
             let record = *record;
             self.recount_plain(lot.0, record, after, before);
             self.margin.offer(lot.0, record);
@@ -79,248 +95,237 @@ impl Book {
         if self.margin.level < self.reserve_level {
             self.lift();
         }
-        self.strays.sort_if_many(&self.lots);
+        let Some(lot) = self.strays.only() else { return self.settle_none_or_many() };
+        let record = self.lots.record(lot);
+        let (level, before) = (record.level(), record.held());
+        if level == self.margin.level {
+            self.strays.list(Stray { age: record.age, lot, level, before });
+            return self.settle_many();
+        }
+        // Above or below is a toss-up that no processor predicts, so this is a choice without a branch.
+        let after = record.units() & u32::from(level > self.margin.level).wrapping_neg();
+        self.sold = self.sold - before + after;
+        self.move_margin(level);
+        if self.strays.only().is_none() {
+            // The margin came to its level.
+            return self.tell_strays();
+        }
+        self.strays.clear();
+        self.finish_stray(lot, record.holding(after), before);
+    }
+
+    #[inline(always)]
+    fn settle_none_or_many(&mut self) {
+        if self.strays.len() == 0 { self.move_margin(LEVEL_NONE) } else { self.settle_many() }
+    }
+
+    /// The same for strays on a list.
+    #[inline(never)]
+    fn settle_many(&mut self) {
+        self.strays.sort(&self.lots);
         for place in 0..self.strays.len() {
             self.count(place);
         }
-        if self.sold > self.supply {
-            self.trim();
-        } else if self.sold < self.supply {
-            self.fill();
-        }
-        for place in 0..self.strays.len() {
-            self.tell_stray(place);
-        }
-        self.strays.clear();
+        let level = self.margin.level;
+        let rises = self.sold > self.supply;
+        let watch = if rises { self.strays.level_above(level) } else { self.strays.level_below(level) };
+        self.move_margin(watch);
+        self.tell_strays();
     }
 
     /// Counts a stray by its level alone. At the margin it keeps what it has, and is one of those that stand there.
-    #[inline(always)]
     fn count(&mut self, place: usize) {
         let stray = self.strays.get_mut(place);
-        let record = self.lots.record_mut(stray.lot);
-        let (level, margin) = (record.level(), self.margin.level);
-        stray.level = level;
-        stray.before = u32::from(record.held);
-        if level == margin {
-            return self.settle_stray(place);
+        let record = self.lots.record(stray.lot);
+        stray.before = record.held();
+        let (lot, level, before) = (stray.lot, stray.level, stray.before);
+        if level == self.margin.level {
+            return self.settle_stray(lot);
         }
-        // Above or below is a toss-up that no processor predicts.
-        let held = if level > margin { record.units } else { 0 };
-        record.held = held;
-        self.sold = self.sold - stray.before + u32::from(held);
+        let after = if level > self.margin.level { record.units() } else { 0 };
+        *self.lots.record_mut(lot) = record.holding(after);
+        self.sold = self.sold - before + after;
     }
 
     /// From now on a stray is one of those that stand at its level, which the margin has reached.
-    #[cold]
-    fn settle_stray(&mut self, place: usize) {
-        let lot = self.strays.get(place).lot;
+    fn settle_stray(&mut self, lot: u32) {
         let record = self.lots.record_mut(lot);
         *record = record.settled();
         self.margin.offer(lot, *record);
     }
 
-    /// What became of a stray.
+    /// Tells what became of all strays; there are none now.
+    fn tell_strays(&mut self) {
+        for place in 0..self.strays.len() {
+            let Stray { lot, before, .. } = self.strays.get(place);
+            self.finish_stray(lot, self.lots.record(lot), before);
+        }
+        self.strays.clear();
+        // The first round of a book, or one after a long pause, needs room that no other will.
+        self.strays.shrink();
+    }
+
+    /// Makes a stray, whose record is this now, one of those that stand, and tells what became of it.
     #[inline(always)]
-    fn tell_stray(&mut self, place: usize) {
-        let stray = self.strays.get(place);
-        let record = self.lots.record_mut(stray.lot);
-        let was_stray = record.is_stray();
-        *record = record.cleared();
-        let record = *record;
-        if was_stray & self.margin.ranks(stray.level) {
-            self.margin.offer(stray.lot, record);
+    fn finish_stray(&mut self, lot: u32, record: Record, before: u32) {
+        let now = record.cleared();
+        *self.lots.record_mut(lot) = now;
+        if self.margin.ranks(now.level()) & record.is_stray() {
+            self.margin.offer(lot, now);
         }
-        let after = u32::from(record.held);
-        if stray.before != after {
-            self.tell(stray.lot, record, stray.before, after);
+        if before != now.held() {
+            self.tell(lot, now, before, now.held());
         }
+    }
+
+    /// Moves the margin until the supply is met. The next stray on the way, if any, stands at level `watch`.
+    #[inline(always)]
+    fn move_margin(&mut self, watch: u32) {
+        if self.sold != self.supply {
+            self.move_margin_by(self.sold > self.supply, self.sold.abs_diff(self.supply), watch);
+        }
+    }
+
+    /// Moves the margin by so many units. It rises where too much is sold, and units that come last in the order lose;
+    /// it falls where supply is left, and units that come first among those that wait win. Which way is a toss-up, so
+    /// both go the same way through the code.
+    fn move_margin_by(&mut self, rises: bool, mut units: u32, mut watch: u32) {
+        loop {
+            units = self.move_at_margin(rises, units);
+            if units == 0 {
+                break;
+            }
+            let next = self.bags.beside(self.margin.level, rises);
+            let Some(level) = next.filter(|&level| rises | (level >= self.reserve_level)) else { break };
+            self.margin.level = level;
+            if level == watch {
+                (units, watch) = self.meet_strays(rises, units);
+                if units == 0 {
+                    break;
+                }
+            }
+        }
+        self.sold = if rises { self.supply + units } else { self.supply - units };
+        if units > 0 {
+            // Everything that may win does.
+            self.margin.level = self.reserve_level;
+            self.margin.is_thin = true;
+        }
+    }
+
+    /// Takes units away at the margin, the youngest held first, or gives units to the oldest queued first; returns how
+    /// many could not be moved.
+    #[inline(always)]
+    fn move_at_margin(&mut self, rises: bool, units: u32) -> u32 {
+        let level = self.margin.level;
+        let (len, few) = self.bags.look(level);
+        if len > 1 {
+            return self.move_among_many(rises, units);
+        }
+        let record = if len == 1 { self.lots.record(few[0]) } else { return units };
+        let movable = if record.is_settled_at(level) { record.movable(rises) } else { 0 };
+        if movable == 0 {
+            return units;
+        }
+        let moved = units.min(movable);
+        self.turn(few[0], record, rises, moved);
+        units - moved
+    }
+
+    #[inline(never)]
+    fn move_among_many(&mut self, rises: bool, mut units: u32) -> u32 {
+        while units > 0 {
+            let Some((lot, record)) = self.first_at_margin(rises) else { break };
+            let moved = units.min(record.movable(rises));
+            self.turn(lot, record, rises, moved);
+            units -= moved;
+        }
+        units
+    }
+
+    /// The lot at the margin that moves first. Few are looked at, many are ranked.
+    #[inline(always)]
+    fn first_at_margin(&mut self, rises: bool) -> Option<(u32, Record)> {
+        let level = self.margin.level;
+        let (len, few) = self.bags.look(level);
+        if len > FEW {
+            return self.margin.first(rises, &self.bags, &self.lots);
+        }
+        let lots = few.into_iter().take(len as usize).map(|lot| (lot, self.lots.record(lot)));
+        let movable = lots.filter(|(_, record)| record.is_settled_at(level) & (record.movable(rises) > 0));
+        movable.max_by_key(|(_, record)| key(*record, rises))
     }
 
     /// The reserve has risen above the margin: what stands between loses all it holds.
     #[cold]
     fn lift(&mut self) {
         while self.margin.level < self.reserve_level {
-            let lost = u32::MAX - self.take(u32::MAX);
-            self.sold -= lost;
+            self.sold -= u32::MAX - self.move_at_margin(true, u32::MAX);
             let next = self.bags.next(self.margin.level + 1).unwrap_or(LEVEL_TOP);
             self.margin.level = next.min(self.reserve_level);
         }
         self.margin.is_thin = true;
     }
 
-    /// Too much is sold: units that come last in the order lose, and the margin rises.
-    fn trim(&mut self) {
-        let mut excess = self.sold - self.supply;
-        self.sold = self.supply;
-        let mut place = self.strays.count_below(self.margin.level + 1);
-        loop {
-            excess = self.take(excess);
-            if excess == 0 {
-                return;
-            }
-            let Some(level) = self.bags.next(self.margin.level + 1) else { break };
-            self.margin.level = level;
-            if place < self.strays.len() && self.strays.get(place).level == level {
-                let end = self.strays.count_below(level + 1);
-                excess = self.take_from_strays(place, end, excess);
-                place = end;
-                if excess == 0 {
-                    break;
-                }
-            }
+    /// The margin has come to strays. Returns how many units are still to be moved, and where the next strays are.
+    #[cold]
+    fn meet_strays(&mut self, rises: bool, units: u32) -> (u32, u32) {
+        if let Some(lot) = self.strays.only() {
+            let record = self.lots.record(lot);
+            let (level, before) = (record.level(), record.held());
+            *self.lots.record_mut(lot) = record.holding(if rises { record.units() } else { 0 });
+            self.strays.list(Stray { age: record.age, lot, level, before });
         }
-        self.margin.is_thin = true;
-    }
-
-    /// Supply is left: units that come first among those that wait win, and the margin falls.
-    fn fill(&mut self) {
-        let mut left = self.supply - self.sold;
-        let mut place = self.strays.count_below(self.margin.level);
-        loop {
-            left = self.give(left);
-            if left == 0 {
-                break;
-            }
-            let next = self.bags.previous(self.margin.level);
-            let Some(level) = next.filter(|&level| level >= self.reserve_level) else { break };
-            self.margin.level = level;
-            if place > 0 && self.strays.get(place - 1).level == level {
-                let first = self.strays.count_below(level);
-                left = self.give_back_to_strays(first, place, left);
-                place = first;
-                if left == 0 {
-                    break;
-                }
-            }
-        }
-        self.sold = self.supply - left;
-        self.margin.is_thin = left > 0;
-        if left > 0 {
-            // Everything that may win does.
-            self.margin.level = self.reserve_level;
-        }
-    }
-
-    /// Takes units away at the margin, the youngest held first; returns how many could not be taken.
-    #[inline(always)]
-    fn take(&mut self, excess: u32) -> u32 {
         let level = self.margin.level;
-        let (len, lot) = self.bags.look(level);
-        if len > 1 {
-            return self.take_among_many(excess);
-        }
-        if len == 0 {
-            return excess;
-        }
-        let record = self.lots.record(lot);
-        if !record.is_settled_at(level) | (record.held == 0) {
-            return excess;
-        }
-        let taken = excess.min(u32::from(record.held));
-        self.lose(lot, record, taken);
-        excess - taken
-    }
-
-    #[inline(never)]
-    fn take_among_many(&mut self, mut excess: u32) -> u32 {
-        while excess > 0 {
-            let Some((lot, record)) = self.margin.first_loser(&self.bags, &self.lots) else { break };
-            let taken = excess.min(u32::from(record.held));
-            self.lose(lot, record, taken);
-            excess -= taken;
-        }
-        excess
-    }
-
-    /// Gives units away at the margin, to the oldest queued first; returns how many are left.
-    #[inline(always)]
-    fn give(&mut self, left: u32) -> u32 {
-        let level = self.margin.level;
-        let (len, lot) = self.bags.look(level);
-        if len > 1 {
-            return self.give_among_many(left);
-        }
-        if len == 0 {
-            return left;
-        }
-        let record = self.lots.record(lot);
-        if !record.is_settled_at(level) | (record.queued() == 0) {
-            return left;
-        }
-        let given = left.min(record.queued());
-        self.win(lot, record, given);
-        left - given
-    }
-
-    #[inline(never)]
-    fn give_among_many(&mut self, mut left: u32) -> u32 {
-        while left > 0 {
-            let Some((lot, record)) = self.margin.first_winner(&self.bags, &self.lots) else { break };
-            let given = left.min(record.queued());
-            self.win(lot, record, given);
-            left -= given;
-        }
-        left
+        let strays = self.strays.at(level);
+        let (left, watch) = if rises {
+            (self.take_from_strays(strays.clone(), units), self.strays.level_above(level))
+        } else {
+            (self.give_back_to_strays(strays.clone(), units), self.strays.level_below(level))
+        };
+        self.margin.is_thin = rises;
+        strays.for_each(|place| self.settle_stray(self.strays.get(place).lot));
+        (left, watch)
     }
 
     /// The margin has risen to these strays, which were counted with all their units. What they did not hold before
-    /// comes last, the youngest last of all.
-    #[cold]
-    fn take_from_strays(&mut self, first: usize, end: usize, mut excess: u32) -> u32 {
-        for place in (first..end).rev() {
-            let stray = self.strays.get(place);
-            let record = self.lots.record_mut(stray.lot);
-            let taken = excess.min(u32::from(record.units) - stray.before);
-            record.held -= taken as u16;
+    /// comes last, the youngest last of all. Returns how much is still to be taken.
+    fn take_from_strays(&mut self, strays: Range<usize>, mut excess: u32) -> u32 {
+        for place in strays.rev() {
+            let Stray { lot, before, .. } = self.strays.get(place);
+            let record = self.lots.record(lot);
+            let taken = excess.min(record.units() - before);
+            *self.lots.record_mut(lot) = record.holding(record.units() - taken);
             excess -= taken;
         }
-        (first..end).for_each(|place| self.settle_stray(place));
         excess
     }
 
     /// The margin has fallen to these strays, which were counted with none of their units. What they held before
-    /// comes first, the oldest first of all.
-    #[cold]
-    fn give_back_to_strays(&mut self, first: usize, end: usize, mut left: u32) -> u32 {
-        for place in first..end {
-            let stray = self.strays.get(place);
-            let given = left.min(stray.before);
-            self.lots.record_mut(stray.lot).held += given as u16;
+    /// comes first, the oldest first of all. Returns how much is still left.
+    fn give_back_to_strays(&mut self, strays: Range<usize>, mut left: u32) -> u32 {
+        for place in strays {
+            let Stray { lot, before, .. } = self.strays.get(place);
+            let given = left.min(before);
+            *self.lots.record_mut(lot) = self.lots.record(lot).holding(given);
             left -= given;
         }
-        (first..end).for_each(|place| self.settle_stray(place));
         left
     }
 
-    /// Takes held units of a lot at the margin away.
+    /// Takes held units of a lot at the margin away, where that rises, or gives it more.
     #[inline(always)]
-    fn lose(&mut self, lot: u32, record: Record, units: u32) {
-        let before = u32::from(record.held);
-        self.margin.is_thin = before == units;
-        self.lots.record_mut(lot).held = (before - units) as u16;
-        if (record.queued() == 0) & self.margin.ranks(record.level()) {
-            self.margin.offer_winner(lot, record);
+    fn turn(&mut self, lot: u32, record: Record, rises: bool, units: u32) {
+        let sign = u32::from(rises).wrapping_neg();
+        let before = record.held();
+        let now = record.holding(before.wrapping_add((units ^ sign).wrapping_sub(sign)));
+        *self.lots.record_mut(lot) = now;
+        self.margin.is_thin = rises & (now.held() == 0);
+        if (record.movable(!rises) == 0) & self.margin.ranks(record.level()) {
+            self.margin.offer_for(lot, record, !rises);
         }
-        self.tell_native(lot, record, before - units);
-    }
-
-    /// Gives queued units of a lot at the margin servers.
-    #[inline(always)]
-    fn win(&mut self, lot: u32, record: Record, units: u32) {
-        let before = u32::from(record.held);
-        self.lots.record_mut(lot).held = (before + units) as u16;
-        if (before == 0) & self.margin.ranks(record.level()) {
-            self.margin.offer_loser(lot, record);
-        }
-        self.tell_native(lot, record, before + units);
-    }
-
-    /// Notes what a lot at the margin holds now, unless it is told with the strays.
-    #[inline(always)]
-    fn tell_native(&mut self, lot: u32, record: Record, after: u32) {
         if !record.is_told_later() {
-            self.tell(lot, record, u32::from(record.held), after);
+            self.tell(lot, record, before, now.held());
         }
     }
 
@@ -340,33 +345,27 @@ impl Book {
         if is_sold_out & self.margin.is_thin {
             self.thicken();
         }
-        let lowest_accepted = is_sold_out.then(|| self.grid.limit(self.margin.level));
-        self.published = Published { price: self.price_now(lowest_accepted), lowest_accepted };
+        let (mut price, mut lowest_accepted) = (self.reserve, 0);
+        if is_sold_out {
+            lowest_accepted = self.grid.limit(self.margin.level);
+            price = self.price_sold_out(lowest_accepted);
+        }
+        self.published = Published { price, is_priced: self.supply > 0, lowest_accepted, is_sold_out };
     }
 
     /// Moves the margin up to where units are held, if none is where it stands. At most one step, once nothing strays.
     fn thicken(&mut self) {
-        while self.margin.level < LEVEL_TOP && !self.holds_at_margin() {
+        while self.margin.level < LEVEL_TOP && self.first_at_margin(true).is_none() {
             self.margin.level = self.bags.next(self.margin.level + 1).unwrap_or(LEVEL_TOP);
         }
         self.margin.is_thin = false;
     }
 
-    fn holds_at_margin(&mut self) -> bool {
-        match self.bags.look(self.margin.level) {
-            (0, _) => false,
-            (1, lot) => self.lots.record(lot).held > 0,
-            _ => self.margin.first_loser(&self.bags, &self.lots).is_some(),
-        }
-    }
-
     /// The highest level at which a unit waits, when nothing strays.
     pub(super) fn highest_queued(&mut self) -> Option<u32> {
-        let waits = match self.bags.look(self.margin.level) {
-            (0, _) => false,
-            (1, lot) => self.lots.record(lot).queued() > 0,
-            _ => self.margin.first_winner(&self.bags, &self.lots).is_some(),
-        };
-        if waits { Some(self.margin.level) } else { self.bags.previous(self.margin.level) }
+        if self.first_at_margin(false).is_some() {
+            return Some(self.margin.level);
+        }
+        self.bags.previous(self.margin.level)
     }
 }

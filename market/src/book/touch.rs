@@ -3,13 +3,26 @@
 
 use super::{Book, Lot, TOUCHED_MAX};
 
-/// An operation that is about to come: on a standing lot, or to a limit, or both.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// An operation that is about to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Upcoming {
-    /// The lot that will be taken out or get another limit.
-    pub lot: Option<Lot>,
-    /// The limit that a lot will get.
-    pub limit: Option<u64>,
+    /// The lot that will be taken out or get another limit; any lot, if there is none.
+    pub lot: Lot,
+    /// The limit that a lot will get, in micro-dollars per hour; any limit, if none will.
+    pub limit: u64,
+}
+
+impl Default for Upcoming {
+    fn default() -> Self {
+        Self { lot: Lot(0), limit: 0 }
+    }
+}
+
+/// What is known of an operation, from one kind of line to the next.
+#[derive(Clone, Copy, Default)]
+struct Ahead {
+    level: u32,
+    place: u32,
 }
 
 impl Book {
@@ -19,20 +32,21 @@ impl Book {
         if !self.is_large() {
             return 0;
         }
+        // No turn of one loop waits for another turn of it, and none depends on what kind of operation comes; each
+        // loop waits once for all.
         let mut sum = 0;
-        // No turn of one loop waits for another turn of it; each loop waits once for all.
-        let mut lasts = [0; TOUCHED_MAX];
-        for (last, next) in lasts.iter_mut().zip(upcoming) {
-            if let Some(record) = next.lot.and_then(|lot| self.lots.find(lot.0)) {
-                *last = self.bags.touch_end(record.level());
-            }
+        let mut aheads = [Ahead::default(); TOUCHED_MAX];
+        for (ahead, next) in aheads.iter_mut().zip(upcoming) {
+            let lot = next.lot.0;
+            *ahead = Ahead { level: self.lots.touch(lot), place: self.bags.touch_place(lot) };
         }
-        for next in upcoming {
-            let level = next.limit.and_then(|limit| self.grid.level(limit)).unwrap_or(0);
-            sum ^= self.bags.touch_end(level) ^ next.lot.map_or(0, |lot| self.bags.touch_slot(lot.0));
+        for (ahead, next) in aheads.iter_mut().zip(upcoming) {
+            let level = self.grid.level(next.limit).unwrap_or(0);
+            sum ^= self.bags.touch_end(level) ^ self.bags.touch_slot(ahead.place);
+            ahead.place = self.bags.touch_end(ahead.level);
         }
-        for last in lasts {
-            sum ^= self.bags.touch_place(last);
+        for ahead in &aheads[..upcoming.len().min(TOUCHED_MAX)] {
+            sum ^= self.bags.touch_place(ahead.place);
         }
         u64::from(sum)
     }

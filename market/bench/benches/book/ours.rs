@@ -112,8 +112,10 @@ impl Ours {
             }
             for &event in batch {
                 self.operate(event);
-                black_box(self.book.clear());
+                sum = sum.wrapping_add(self.book.clear().len() as u64);
                 sum = sum.wrapping_add(self.book.price().unwrap_or(0));
+                // The delta and all else may be read here.
+                black_box(&self.book);
             }
         }
         sum
@@ -124,15 +126,13 @@ impl Ours {
         let mut upcoming = [Upcoming::default(); BATCH];
         for (next, &event) in upcoming.iter_mut().zip(batch) {
             // A bid may be added within the batch; then it needs no looking ahead.
-            let lot = |bid: u32| self.lots.get(bid as usize).map(|lot| Lot(lot & !MORE));
-            *next = match event {
-                Event::Reprice { bid, rung } => {
-                    Upcoming { lot: lot(bid), limit: Some(u64::from(rung) * RUNG) }
-                }
-                Event::Add { rung, .. } => Upcoming { lot: None, limit: Some(u64::from(rung) * RUNG) },
-                Event::Cancel { bid } => Upcoming { lot: lot(bid), limit: None },
-                Event::Supply { .. } => Upcoming::default(),
+            let (bid, rung) = match event {
+                Event::Reprice { bid, rung } | Event::Add { bid, rung, .. } => (bid, rung),
+                Event::Cancel { bid } => (bid, 0),
+                Event::Supply { .. } => (0, 0),
             };
+            let lot = self.lots.get(bid as usize).map_or(0, |lot| lot & !MORE);
+            *next = Upcoming { lot: Lot(lot), limit: u64::from(rung) * RUNG };
         }
         self.book.touch(&upcoming)
     }
