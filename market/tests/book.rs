@@ -280,8 +280,14 @@ fn run(highest_rejected: bool, steps: &[Step]) -> Result<(), TestCaseError> {
     pair.compare_with_scratch()
 }
 
+/// At least 700 cases; more by `PROPTEST_CASES`.
+fn config() -> ProptestConfig {
+    let asked = ProptestConfig::default();
+    ProptestConfig { cases: asked.cases.max(700), ..asked }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 700, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn agrees_with_the_rules_where_nearly_everything_ties((rule, steps) in steps(Limits::Coarse)) {

@@ -264,16 +264,13 @@ mod tests {
             let mut sets = vec![BTreeSet::new(); 4];
             let mut levels = [None; 70];
             for (lot, level) in steps {
-                match levels[lot as usize].take() {
-                    Some(from) => {
-                        bags.unlink(from, lot);
-                        sets[from as usize].remove(&lot);
-                    }
-                    None => {
-                        bags.link(level, lot);
-                        sets[level as usize].insert(lot);
-                        levels[lot as usize] = Some(level);
-                    }
+                if let Some(from) = levels[lot as usize].take() {
+                    bags.unlink(from, lot);
+                    sets[from as usize].remove(&lot);
+                } else {
+                    bags.link(level, lot);
+                    sets[level as usize].insert(lot);
+                    levels[lot as usize] = Some(level);
                 }
                 for (level, set) in (0..).zip(&sets) {
                     let lots: Vec<u32> = bags.at(level).collect();

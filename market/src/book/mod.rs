@@ -37,7 +37,7 @@ use proto::market::{Ladder, PriceRule};
 
 use bags::Bags;
 use grid::Grid;
-use lots::Lots;
+use lots::{Lots, Record};
 use margin::{LEVEL_TOP, Margin};
 use round::Published;
 use strays::Strays;
@@ -251,7 +251,7 @@ impl Book {
 
     /// Units a lot won in the last clearing; none if it does not stand.
     pub fn won(&self, lot: Lot) -> u32 {
-        self.lots.find(lot.0).map_or(0, |record| record.held())
+        self.lots.find(lot.0).map_or(0, Record::held)
     }
 
     /// All lots that stand, by number.

@@ -113,16 +113,13 @@ mod tests {
             rank.fill(first.iter().map(|&key| Ranked { key, lot: 0 }).collect());
             let mut keys = first;
             for step in steps {
-                match step {
-                    Some(key) => {
-                        rank.push(Ranked { key, lot: 0 });
-                        keys.push(key);
-                    }
-                    None => {
-                        rank.pop();
-                        keys.sort_unstable();
-                        keys.pop();
-                    }
+                if let Some(key) = step {
+                    rank.push(Ranked { key, lot: 0 });
+                    keys.push(key);
+                } else {
+                    rank.pop();
+                    keys.sort_unstable();
+                    keys.pop();
                 }
                 prop_assert_eq!(rank.first().map(|entry| entry.key), keys.iter().max().copied());
                 prop_assert_eq!(rank.len(), keys.len());
