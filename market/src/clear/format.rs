@@ -1,5 +1,7 @@
 //! The format of `walras clear` (DESIGN §10).
 
+use proto::decode::document;
+use proto::envelope::Refusal;
 use proto::id::shorten;
 use proto::market::{BidOption, Ladder, PriceRule};
 use proto::{BidId, MarketId, Price};
@@ -11,17 +13,12 @@ use super::clear;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ClearError {
     /// The text is no book.
-    #[error("{field}: {problem}")]
-    Format {
-        /// Which field, as a path such as `bids[0].options[0].limit`.
-        field: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    #[error("{}", .0.message)]
+    Format(Box<Refusal>),
     /// A value cannot be.
     #[error("{field}: {problem} (got {})", shorten(value))]
     Value {
-        /// Which field.
+        /// Which field, as a path such as `bids[0].options[0].limit`.
         field: String,
         /// Its value.
         value: String,
@@ -155,21 +152,12 @@ pub struct Rejected {
 /// # Errors
 /// One line that names field and value.
 pub fn clear_json(text: &str) -> Result<String, ClearError> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let refused = |field: &str, problem: &str| ClearError::Format {
-        field: if field == "." { "book".to_owned() } else { shorten(field) },
-        problem: shorten_line(problem),
-    };
-    let input: ClearInput = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|error| refused(&error.path().to_string(), &error.inner().to_string()))?;
-    reader.end().map_err(|error| refused("book", &error.to_string()))?;
+    let input: ClearInput =
+        document(text, "book").map_err(|refusal| ClearError::Format(Box::new(refusal)))?;
     let output = clear(&input)?;
-    serde_json::to_string(&output).map_err(|error| refused("book", &error.to_string()))
-}
-
-/// Longest description of a parser's error, in characters.
-const PROBLEM_CHARACTERS_MAX: usize = 200;
-
-fn shorten_line(problem: &str) -> String {
-    problem.chars().take(PROBLEM_CHARACTERS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    serde_json::to_string(&output).map_err(|error| ClearError::Value {
+        field: "book".to_owned(),
+        value: String::new(),
+        problem: error.to_string(),
+    })
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use proto::decode::document;
+use proto::envelope::Refusal;
 use proto::id::shorten;
 use serde::{Deserialize, Serialize};
 
@@ -23,17 +25,12 @@ pub type Amounts = BTreeMap<String, u64>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PackError {
     /// The text is no problem.
-    #[error("{field}: {problem}")]
-    Format {
-        /// Which field, as a path such as `planes[0].request.pods`.
-        field: String,
-        /// What is wrong with it.
-        problem: String,
-    },
+    #[error("{}", .0.message)]
+    Format(Box<Refusal>),
     /// A value cannot be.
     #[error("{field}: {problem} (got {})", shorten(value))]
     Value {
-        /// Which field.
+        /// Which field, as a path such as `planes[0].request.pods`.
         field: String,
         /// Its value.
         value: String,
@@ -144,23 +141,10 @@ pub struct UnplacedOutput {
 /// # Errors
 /// One line that names field and value.
 pub fn pack_json(text: &str) -> Result<String, PackError> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let refused = |field: &str, problem: &str| PackError::Format {
-        field: if matches!(field, "." | "?") { "problem".to_owned() } else { shorten(field) },
-        problem: one_line(problem),
-    };
-    let input: PackInput = serde_path_to_error::deserialize(&mut reader)
-        .map_err(|error| refused(&error.path().to_string(), &error.inner().to_string()))?;
-    reader.end().map_err(|error| refused("problem", &error.to_string()))?;
+    let input: PackInput =
+        document(text, "problem").map_err(|refusal| PackError::Format(Box::new(refusal)))?;
     let output = pack(&input, EFFORT)?;
-    serde_json::to_string(&output).map_err(|error| refused("problem", &error.to_string()))
-}
-
-/// Longest description of a parser's error, in characters.
-const PROBLEM_CHARACTERS_MAX: usize = 200;
-
-fn one_line(problem: &str) -> String {
-    problem.chars().take(PROBLEM_CHARACTERS_MAX).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    serde_json::to_string(&output).map_err(|error| wrong("problem", &"", error.to_string()))
 }
 
 fn wrong(field: impl Into<String>, value: &dyn ToString, problem: impl Into<String>) -> PackError {

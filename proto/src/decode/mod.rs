@@ -3,6 +3,7 @@
 mod fields;
 mod refuse;
 mod tagged;
+mod wording;
 
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
@@ -38,6 +39,20 @@ pub fn commands<C: DeserializeOwned>(payload: &[u8]) -> Result<Vec<Result<C, Ref
 /// field's is called `whole`'s.
 pub fn fault<C: DeserializeOwned>(raw: &RawValue, whole: &str) -> Refusal {
     explain::<C>(raw, whole).refusal
+}
+
+/// Reads a document somebody wrote as a file: all of the text, or what is wrong with the first field that is. A
+/// fault that is no field's is called `whole`'s.
+///
+/// # Errors
+/// The field, its value, and why.
+pub fn document<T: DeserializeOwned>(text: &str, whole: &str) -> Result<T, Refusal> {
+    let refused = |error: &serde_json::Error| {
+        // Here the place helps: a person wrote this, and has an editor.
+        Refusal::new(RefusalReason::Malformed, whole, text, &error.to_string())
+    };
+    let raw: &RawValue = serde_json::from_str(text).map_err(|error| refused(&error))?;
+    serde_json::from_str(text).map_err(|_| fault::<T>(raw, whole))
 }
 
 #[allow(clippy::unnecessary_box_returns)] // as its callers give it on

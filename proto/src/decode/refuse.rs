@@ -4,6 +4,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::fields::{Fields, at_path};
+use super::wording::plain;
 use crate::envelope::{Refusal, RefusalReason, Refused};
 use crate::id::shorten;
 
@@ -28,7 +29,7 @@ pub(super) fn explain<C: DeserializeOwned>(raw: &RawValue, whole: &str) -> Refus
         None => raw.get(),
     };
     let field = if path.is_empty() { whole } else { &path };
-    let refusal = Refusal::new(RefusalReason::Malformed, &shorten(field), found, &problem);
+    let refusal = Refusal::new(RefusalReason::Malformed, &shorten(field), found, &plain(&problem));
     Refused { id, tenant, sequence: None, refusal }
 }
 
@@ -37,10 +38,7 @@ fn read<C: DeserializeOwned>(text: &str) -> Option<(String, String)> {
     let error =
         serde_path_to_error::deserialize::<_, C>(&mut serde_json::Deserializer::from_str(text)).err()?;
     let path = error.path().to_string();
-    let problem = error.inner().to_string();
-    // The parser's place in the text says nothing to a sender of JSON made by a program.
-    let problem = problem.rsplit_once(" at line ").map_or(&*problem, |(problem, _)| problem);
-    Some((if path == "." { String::new() } else { path }, problem.to_owned()))
+    Some((if path == "." { String::new() } else { path }, error.inner().to_string()))
 }
 
 const MISSING: &str = "missing field `";

@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use market::view::json::{Bid, BidAlone, Bids};
+use market::view::json::{Bid, BidAlone};
 use proto::market::{BidState, Terms};
 
 use super::table::{print, print_json, print_line};
 use crate::cli::{AcknowledgeArgs, AmendArgs, BidArgs, BidsArgs, CancelArgs, ReadArgs, TermsArgs};
 use crate::client::{Client, Connection};
-use crate::gateway::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
+use crate::gateway::bids::{AcknowledgeRequest, AmendRequest, BidsPage, PlaceRequest};
+use crate::gateway::cursor::Cursor;
 
 /// Bids asked for at a time.
 const PAGE: usize = 500;
@@ -150,10 +151,10 @@ pub fn notices(arguments: &ReadArgs) -> Result<()> {
 
 fn all(client: &Client) -> Result<Vec<Bid>> {
     let mut bids = Vec::new();
-    let mut next = None;
+    let mut next: Option<Cursor> = None;
     loop {
-        let after = next.map_or_else(String::new, |next: u64| format!("&after={next}"));
-        let page: Bids = client.get(&format!("/v1/bids?limit={PAGE}{after}"))?;
+        let after = next.map_or_else(String::new, |next| format!("&after={next}"));
+        let page: BidsPage = client.get(&format!("/v1/bids?limit={PAGE}{after}"))?;
         bids.extend(page.bids);
         match page.next {
             Some(more) => next = Some(more),

@@ -8,6 +8,7 @@
 mod asked;
 pub mod bids;
 mod body;
+pub mod cursor;
 mod desk;
 mod identity;
 pub mod live;

@@ -1,13 +1,13 @@
 //! The OpenAPI document of the gateway, made from the types that it reads and writes. Served at `/openapi.json`
 //! and committed as `walras/openapi.json`.
 
-use market::view::json::{BidAlone, Bids, History, MarketAlone, Markets};
+use market::view::json::{BidAlone, History, MarketAlone, Markets};
 use market::view::transcript::{Record, Salts};
 use proto::market::{Answer, MarketReport};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
+use super::bids::{AcknowledgeRequest, AmendRequest, BidsPage, PlaceRequest};
 use super::live::{Following, Gap};
 use super::problem::Problem;
 
@@ -53,17 +53,17 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/v1/bids",
         id: "listBids",
-        summary: "Your bids, oldest first.",
+        summary: "Your bids, one exchange after the other, oldest first.",
         path_parameters: &[],
         query: &[
-            ("after", "integer", "List what comes after this, as the previous page's `next` says."),
+            ("after", "string", "List what comes after this, as the previous page's `next` says."),
             ("limit", "integer", "At most so many, up to 1,000; 100 where it is missing."),
-            EXCHANGE,
+            ("exchange", "string", "In this exchange only."),
             WAIT_FOR,
         ],
         body: None,
         success: 200,
-        answer: "Bids",
+        answer: "BidsPage",
         needs_token: true,
         refusals: READ_REFUSALS,
     },
@@ -299,7 +299,7 @@ fn schemas() -> Value {
     generator.subschema_for::<AmendRequest>();
     generator.subschema_for::<AcknowledgeRequest>();
     generator.subschema_for::<BidAlone>();
-    generator.subschema_for::<Bids>();
+    generator.subschema_for::<BidsPage>();
     generator.subschema_for::<MarketAlone>();
     generator.subschema_for::<Markets>();
     generator.subschema_for::<History>();
