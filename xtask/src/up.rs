@@ -20,6 +20,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
         Some((first, rest)) if first == "--release" => (true, rest),
         _ => (false, arguments),
     };
+    // Many people separate what is not meant for cargo.
+    let rest = rest.strip_prefix(&["--".to_owned()]).unwrap_or(rest);
     let server = nats::server()?;
     println!("==> nats-server: {}", server.display());
     println!("==> building walras ({} profile)", if release { "release" } else { "dev" });
