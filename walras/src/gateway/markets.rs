@@ -88,7 +88,7 @@ pub(super) async fn history(
 
 impl Gateway {
     /// Adds what the market itself does not know.
-    fn describe(&self, market: &mut Market) {
+    pub(super) fn describe(&self, market: &mut Market) {
         market.resources = self.resources.get(&market.market).cloned();
     }
 }

@@ -10,6 +10,7 @@ pub mod bids;
 mod body;
 pub mod cursor;
 mod desk;
+pub mod familiar;
 mod identity;
 pub mod live;
 pub mod markets;
@@ -106,6 +107,8 @@ pub fn router(gateway: Arc<Gateway>, body_bytes_max: usize) -> Router {
         .route("/v1/markets/{region}/{class}", get(markets::show))
         .route("/v1/markets/{region}/{class}/history", get(markets::history))
         .route("/v1/events", get(live::events))
+        .route("/history/{class}", get(familiar::history))
+        .route("/percentiles.json", get(familiar::percentiles))
         .fallback(|request: Request| async move { Problem::not_found("path", request.uri().path()) })
         .method_not_allowed_fallback(|request: Request| async move {
             let method = request.method().as_str();

@@ -8,6 +8,7 @@ use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::bids::{AcknowledgeRequest, AmendRequest, BidsPage, PlaceRequest};
+use super::familiar::{FamiliarHistory, FamiliarPercentiles};
 use super::live::{Following, Gap};
 use super::problem::Problem;
 
@@ -193,6 +194,32 @@ const OPERATIONS: &[Operation] = &[
         needs_token: false,
         refusals: &[400, 404, 422, 503],
     },
+    Operation {
+        method: "get",
+        path: "/history/{class}",
+        id: "showFamiliarHistory",
+        summary: "The prices of a class, `class-region` where several regions offer it, for tools that read Rackspace Spot's.",
+        path_parameters: &["class"],
+        query: &[],
+        body: None,
+        success: 200,
+        answer: "FamiliarHistory",
+        needs_token: false,
+        refusals: &[400, 404, 503],
+    },
+    Operation {
+        method: "get",
+        path: "/percentiles.json",
+        id: "listFamiliarPercentiles",
+        summary: "Prices and percentiles of all markets, for tools that read Rackspace Spot's.",
+        path_parameters: &[],
+        query: &[],
+        body: None,
+        success: 200,
+        answer: "FamiliarPercentiles",
+        needs_token: false,
+        refusals: &[503],
+    },
 ];
 
 /// The whole document.
@@ -303,6 +330,8 @@ fn schemas() -> Value {
     generator.subschema_for::<MarketAlone>();
     generator.subschema_for::<Markets>();
     generator.subschema_for::<History>();
+    generator.subschema_for::<FamiliarHistory>();
+    generator.subschema_for::<FamiliarPercentiles>();
     generator.subschema_for::<Salts>();
     generator.subschema_for::<Record>();
     generator.subschema_for::<Following>();

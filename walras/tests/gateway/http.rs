@@ -9,6 +9,7 @@ use proto::market::{BidState, MarketCommand};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use walras::gateway::bids::BidsPage;
+use walras::gateway::familiar::FamiliarHistory;
 
 use super::process::{Answered, Asked, Walras, until};
 use super::refusals::{self, check_problem};
@@ -33,6 +34,7 @@ fn the_gateway_does_what_its_document_says() {
     let standing: BidsPage = read(&walras.ask("demo", "GET", "/v1/bids", &Value::Null), 200);
     assert!(standing.bids.iter().all(|bid| !bid.bid.as_str().starts_with('x')), "no refused bid stands");
     the_transcript_opens(&walras);
+    familiar_history(&walras);
     a_flood_costs_only_its_sender(&walras);
     health(&walras);
     the_document_holds(&walras);
@@ -63,6 +65,20 @@ fn what_is_public(walras: &Walras) {
     let one: MarketAlone = read(&walras.ask("", "GET", "/v1/markets/oak/gp.small", &Value::Null), 200);
     assert_eq!(one.market.resources.as_deref(), Some("2 vCPU, 4 GiB"), "as the catalogue says");
     assert_eq!(all.markets[0].resources, None);
+    let familiar = walras.ask("", "GET", "/percentiles.json", &Value::Null).json();
+    let class = &familiar["regions"]["oak"]["serverclasses"]["gp.small-oak"];
+    assert_eq!((&class["cpu"], &class["memory"]), (&json!("2"), &json!("4 GiB")), "{familiar}");
+    assert_eq!(class["20_percentile"], Value::Null, "nobody has won");
+    let price: f64 = class["market_price"].as_str().unwrap().parse().unwrap();
+    assert_eq!(format!("{price:.6}"), class["market_price"], "six decimals");
+    familiar_history(walras);
+    let twice = walras.ask("", "GET", "/history/gp.small", &Value::Null);
+    check_problem(&twice, 404, "unknown", "class", "gp.small").unwrap();
+    assert_eq!(
+        familiar["regions"]["oak"]["serverclasses"]["gp.large"]["market_price"],
+        Value::Null,
+        "no supply"
+    );
     let head = walras.ask("", "HEAD", "/v1/markets", &Value::Null);
     assert_eq!((head.status, head.text.as_str()), (200, ""));
     for header in ["x-content-type-options", "x-frame-options", "cache-control", "content-security-policy"] {
@@ -70,6 +86,17 @@ fn what_is_public(walras: &Walras) {
     }
     let console = walras.ask("", "GET", "/", &Value::Null);
     assert!(console.status == 200 && console.text.contains("<title>Walras</title>"));
+}
+
+/// The newest price in the familiar shape is the market's.
+fn familiar_history(walras: &Walras) {
+    let past: FamiliarHistory = read(&walras.ask("", "GET", "/history/gp.small-oak", &Value::Null), 200);
+    let market: MarketAlone = read(&walras.ask("", "GET", "/v1/markets/oak/gp.small", &Value::Null), 200);
+    assert_eq!(past.auction, "gp.small-oak");
+    assert!(past.history.iter().all(|one| one.run_at > 1_700_000_000), "{past:?}");
+    let newest = past.history.last().map(|one| format!("{:.6}", one.hammer_price));
+    let price = market.market.prices.price.map(|price| format!("{:.6}", price.micros() as f64 / 1e6));
+    assert_eq!(newest.unwrap(), price.unwrap(), "{past:?}");
 }
 
 fn a_bid_from_placing_to_its_end(walras: &Walras) {

@@ -199,6 +199,7 @@ pub(crate) fn requests(walras: &Walras) -> Vec<String> {
         ),
         (json("POST", "/v1/bids/standing/acknowledge", "{\"leases\":[1]}"), 404, "unknown", "leases[0]", "1"),
         (plain("GET", "/v1/markets?limit=0"), 422, "out-of-range", "limit", "0"),
+        (plain("GET", "/history/gp.huge"), 404, "unknown", "class", "gp.huge"),
         (plain("GET", "/v1/markets?after=oak"), 400, "malformed", "after", "oak"),
         (plain("GET", "/v1/markets/elm/gp.small"), 404, "unknown", "market", "elm/gp.small"),
         (plain("GET", "/v1/markets/oak/gp%20small"), 400, "malformed", "market", "oak/gp small"),
