@@ -2,8 +2,10 @@
 //!
 //! This crate may not see a clock, a socket, a file, a thread or a random number. [`Market`] decides: bids, leases,
 //! notices, prices, as `README.md` beside this crate rules them. [`book`] knows one market's standing units and who
-//! of them wins, [`joint`] several markets that bids couple. [`view`] is a fold of the machine's events for those who read.
+//! of them wins, [`joint`] several markets that bids couple. [`billing`] says what leases cost. [`view`] is a fold of the
+//! machine's events for those who read.
 
+pub mod billing;
 pub mod book;
 pub mod clear;
 pub mod joint;

@@ -18,6 +18,11 @@ const DECIMALS_SHOWN_MIN: usize = 3;
 /// Digits before the point: a price stays below a thousand million dollars per hour, so that a price times
 /// 10,000 units times a century of microseconds fits an `i128` many times over.
 const WHOLE_DIGITS_MAX: usize = 9;
+/// Decimals a charge may have: nano-dollars.
+const CHARGE_DECIMALS: usize = 9;
+/// Digits of a charge before the point; with its decimals they fit an `i128`.
+const CHARGE_DIGITS_MAX: usize = 24;
+const NANOS_PER_DOLLAR: u128 = 1_000_000_000;
 
 /// Why a text is no price.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,6 +32,12 @@ pub enum MoneyError {
         "a price is digits with at most six decimals and nothing else, such as \"0.031\"; this is {text:?}"
     )]
     Malformed {
+        /// The text, shortened.
+        text: String,
+    },
+    /// Not digits with one to nine decimals.
+    #[error("a charge is digits with one to nine decimals, such as \"1.250\"; this is {text:?}")]
+    MalformedCharge {
         /// The text, shortened.
         text: String,
     },
@@ -174,6 +185,63 @@ impl Charge {
     }
 }
 
+impl fmt::Display for Charge {
+    /// Dollars, with three to nine decimals.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let nanos = self.0.unsigned_abs();
+        let mut decimals = format!("{:09}", nanos % NANOS_PER_DOLLAR);
+        while decimals.len() > DECIMALS_SHOWN_MIN && decimals.ends_with('0') {
+            decimals.pop();
+        }
+        let sign = if self.0 < 0 { "-" } else { "" };
+        write!(out, "{sign}{}.{decimals}", nanos / NANOS_PER_DOLLAR)
+    }
+}
+
+impl FromStr for Charge {
+    type Err = MoneyError;
+
+    fn from_str(text: &str) -> Result<Self, MoneyError> {
+        let malformed = || MoneyError::MalformedCharge { text: shorten(text) };
+        let (negative, digits) = text.strip_prefix('-').map_or((false, text), |digits| (true, digits));
+        let (whole, decimals) = digits.split_once('.').ok_or_else(malformed)?;
+        let is_number = |part: &str, most| {
+            !part.is_empty() && part.len() <= most && part.bytes().all(|byte| byte.is_ascii_digit())
+        };
+        if !is_number(whole, CHARGE_DIGITS_MAX) || !is_number(decimals, CHARGE_DECIMALS) {
+            return Err(malformed());
+        }
+        let number: i128 = format!("{whole}{decimals:0<CHARGE_DECIMALS$}").parse().map_err(|_| malformed())?;
+        Ok(Self(if negative { -number } else { number }))
+    }
+}
+
+impl Serialize for Charge {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Charge {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Cow::<'de, str>::deserialize(from)?.parse().map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Charge {
+    fn schema_name() -> Cow<'static, str> {
+        "Charge".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "pattern": "^-?[0-9]{1,24}\\.[0-9]{1,9}$",
+            "description": "US dollars: digits with at most nine decimals, never a JSON number."
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -225,6 +293,24 @@ mod tests {
         }
         for bad in ["0.1", "1", "-1", "1e5", "null", "true", "[]"] {
             assert!(serde_json::from_str::<Price>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn charges_are_written_with_three_to_nine_decimals() {
+        for (nanos, written) in [
+            (0, "0.000"),
+            (1, "0.000000001"),
+            (1_250_000_000, "1.250"),
+            (-31_000_001, "-0.031000001"),
+            (123_456_789_000_000_000, "123456789.000"),
+        ] {
+            let charge = Charge::from_nanos(nanos);
+            assert_eq!(charge.to_string(), written);
+            assert_eq!(written.parse::<Charge>().unwrap(), charge);
+        }
+        for bad in ["", "1", ".1", "1.", "+1.0", "1e5.0", "1.0000000001", "--1.0", "1.0 "] {
+            assert!(bad.parse::<Charge>().is_err(), "{bad:?}");
         }
     }
 
