@@ -85,6 +85,17 @@ pub struct BillLine {
     pub charge: Charge,
 }
 
+/// One side of what was entered in the ledger for a bill.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LedgerEntry {
+    /// `receivable/` and a tenant, or `revenue/` and a market.
+    pub account: String,
+    /// What the account is owed more, in dollars.
+    pub debit: Charge,
+    /// What it is owed less.
+    pub credit: Charge,
+}
+
 /// What a tenant owes for a month.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bill {
@@ -234,6 +245,25 @@ impl Billing {
 }
 
 impl Bill {
+    /// The bill as double entries: the tenant's debit, and each market's credit.
+    pub fn entries(&self, tenant: &TenantId) -> Vec<LedgerEntry> {
+        let mut earned: BTreeMap<&MarketId, i128> = BTreeMap::new();
+        for line in self.lines.iter().filter(|line| line.charge != Charge::default()) {
+            *earned.entry(&line.market).or_default() += line.charge.nanos();
+        }
+        let debit = (self.total != Charge::default()).then(|| LedgerEntry {
+            account: format!("receivable/{tenant}"),
+            debit: self.total,
+            credit: Charge::default(),
+        });
+        let credit = |(market, nanos)| LedgerEntry {
+            account: format!("revenue/{market}"),
+            debit: Charge::default(),
+            credit: Charge::from_nanos(nanos),
+        };
+        debit.into_iter().chain(earned.into_iter().map(credit)).collect()
+    }
+
     fn add(&mut self, line: Line, market: MarketId, charge: i128) {
         let mut amounts: Vec<_> = line.segments.iter().map(Segment::amount).collect();
         amounts.push(line.others.amount);

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use account::{MONTHS_KEPT, SEGMENTS_KEPT};
 pub use amount::{EXACT_PER_NANO, Exact, apportion, nanos};
-pub use bill::{Bill, BillLine, BillSegment, PricePart, RateName};
+pub use bill::{Bill, BillLine, BillSegment, LedgerEntry, PricePart, RateName};
 pub use meter::Unbilled;
 pub use month::{Month, MonthError};
 pub use tariff::PRICE_POINTS_KEPT;
@@ -196,11 +196,20 @@ impl Billing {
         }
     }
 
-    /// What a lease has cost by `at`, in nano-dollars; none if it is over.
-    pub(crate) fn charged(&self, at: Timestamp, number: BidNumber, lease: LeaseNumber) -> Option<i128> {
-        let (_, meter) = self.meters.range((number, 0)..=(number, lease)).next_back()?;
-        let tariff = self.tariffs.get(&meter.market)?;
-        Some(nanos(meter.total(tariff, at)))
+    /// What those of the leases that are not over have cost together by `at`, in nano-dollars.
+    pub(crate) fn charged(&self, at: Timestamp, number: BidNumber, leases: LeaseSpan) -> i128 {
+        let mut sum = 0;
+        // From the end: the first meter that ends before the leases is the last one to look at.
+        for (&(_, first), meter) in self.meters.range((number, 0)..(number, leases.end())).rev() {
+            let end = first + u64::from(meter.units);
+            if end <= leases.first {
+                break;
+            }
+            let units = end.min(leases.end()) - first.max(leases.first);
+            let total = self.tariffs.get(&meter.market).map_or(0, |tariff| meter.total(tariff, at));
+            sum += total * Exact::from(units);
+        }
+        nanos(sum)
     }
 
     /// What is wrong with the books, if anything is.

@@ -345,9 +345,9 @@ impl World {
                 assert_eq!(segment.piece.amount, lease.sum(from, to), "lease {number} from {from} to {to}");
             }
             assert_eq!(end, lease.over.unwrap_or(self.now), "lease {number} has segments to its end");
-            if let (None, Some(charged)) =
-                (lease.over, self.billing.charged(self.at(), lease.bid, *number))
-            {
+            if lease.over.is_none() {
+                let alone = LeaseSpan { first: *number, units: 1 };
+                let charged = self.billing.charged(self.at(), lease.bid, alone);
                 assert_eq!(charged, nanos(lease.sum(i64::MIN, i64::MAX)));
             }
         }

@@ -1,12 +1,13 @@
 //! One bid as its events tell it.
 
 use proto::machine::CommandKey;
-use proto::market::{BidOption, BidState, PlaceBid, Terms};
+use proto::market::{BidNumber, BidOption, BidState, PlaceBid, Terms};
 use proto::{BidId, ClusterId, MarketId, PoolId, Price, TenantId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::leases::Leases;
 use super::raw;
+use crate::billing::Payer;
 
 /// How a bid ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,9 +32,31 @@ impl Choice {
         Self { market: market.clone(), limit: *limit, running_limit: *running_limit }
     }
 
+    /// What a unit that holds a server is worth.
+    fn effective(&self) -> Price {
+        self.running_limit.unwrap_or(self.limit)
+    }
+
     pub(super) fn option(&self) -> BidOption {
         BidOption { market: self.market.clone(), limit: self.limit, running_limit: self.running_limit }
     }
+}
+
+/// Limits that a bid had before and that still count; the oldest of more count a little longer.
+const PAST_LIMITS_MAX: usize = 32;
+
+/// The most a unit was worth to a bid in a market until an instant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct PastLimit {
+    market: MarketId,
+    #[serde(with = "raw::price")]
+    limit: Price,
+    #[serde(with = "raw::instant")]
+    until: Timestamp,
+}
+
+fn effective(option: &BidOption) -> Price {
+    option.running_limit.unwrap_or(option.limit)
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +69,8 @@ pub(super) struct Bid {
     pub(super) quantity: u32,
     pub(super) min_quantity: u32,
     pub(super) options: Vec<Choice>,
+    /// Higher limits it had, the latest last: what leaves pays up to the highest of the last notice.
+    past_limits: Vec<PastLimit>,
     #[serde(with = "raw::instant_option")]
     pub(super) expires_at: Option<Timestamp>,
     #[serde(with = "raw::instant")]
@@ -68,6 +93,7 @@ impl Bid {
             quantity: bid.quantity,
             min_quantity: bid.min_quantity,
             options: bid.options.iter().map(Choice::of).collect(),
+            past_limits: Vec::new(),
             expires_at: bid.expires_at,
             placed_at: at,
             changed_at: at,
@@ -78,11 +104,52 @@ impl Bid {
 
     pub(super) fn amend(&mut self, at: Timestamp, version: u32, terms: &Terms) {
         self.version = version;
+        self.remember_limits(at, &terms.options);
         self.quantity = terms.quantity;
         self.min_quantity = terms.min_quantity;
         self.options = terms.options.iter().map(Choice::of).collect();
         self.expires_at = terms.expires_at;
         self.changed_at = at;
+    }
+
+    /// Keeps the limits that others replace, where those are not as high.
+    fn remember_limits(&mut self, at: Timestamp, others: &[BidOption]) {
+        // The longest notice there can be; of which market it is asked decides who leaves.
+        let earliest = at.plus_micros(-1_000_000 * i64::from(crate::bounds::NOTICE_SECONDS_MAX));
+        self.past_limits.retain(|past| past.until >= earliest);
+        for option in &self.options {
+            let limit = option.effective();
+            let other = others.iter().find(|other| other.market == option.market).map(effective);
+            if other.is_some_and(|other| other >= limit) {
+                continue;
+            }
+            // What was lower before is outdone by this.
+            self.past_limits.retain(|past| past.market != option.market || past.limit > limit);
+            self.past_limits.push(PastLimit { market: option.market.clone(), limit, until: at });
+        }
+        while self.past_limits.len() > PAST_LIMITS_MAX {
+            let oldest = self.past_limits.remove(0);
+            if let Some(next) = self.past_limits.iter_mut().find(|past| past.market == oldest.market) {
+                next.limit = next.limit.max(oldest.limit);
+            }
+        }
+    }
+
+    /// The highest effective limit that the bid had in a market since an instant.
+    pub(super) fn highest_limit(&self, market: &MarketId, since: Timestamp) -> Price {
+        let past = self.past_limits.iter().filter(|past| past.market == *market && past.until >= since);
+        let now = self.options.iter().find(|option| option.market == *market).map(Choice::effective);
+        past.map(|past| past.limit).chain(now).max().unwrap_or_default()
+    }
+
+    /// What a unit that holds a server in a market is worth to the bid.
+    pub(super) fn effective_limit(&self, market: &MarketId) -> Option<Price> {
+        self.options.iter().find(|option| option.market == *market).map(Choice::effective)
+    }
+
+    /// Who is charged for its leases.
+    pub(super) fn payer(&self, number: BidNumber) -> Payer<'_> {
+        Payer { number, tenant: &self.tenant, bid: &self.id, cluster: &self.cluster, pool: &self.pool }
     }
 
     pub(super) fn end(&mut self, at: Timestamp, end: End) {

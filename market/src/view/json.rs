@@ -3,11 +3,12 @@
 use proto::market::{
     BidNumber, BidOption, BidState, LeaseNumber, LossReason, MarketSettings, Prices, RoundNumber,
 };
-use proto::{BidId, ClusterId, MarketId, PoolId, Price, TenantId, Timestamp};
+use proto::{BidId, Charge, ClusterId, MarketId, PoolId, Price, TenantId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::AsOf;
+use crate::billing::{BillLine, BillSegment, LedgerEntry, PricePart};
 
 /// Some of a tenant's bids.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -95,7 +96,111 @@ pub struct Leases {
     /// Their notice, if they are under one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notice: Option<Notice>,
+    /// How far they are.
+    pub state: LeaseState,
+    /// What they have cost together so far, in dollars.
+    pub charge: Charge,
 }
+
+/// How far a lease is on its way from grant to release.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LeaseState {
+    /// It may still wait for a server: it was told when one is there at the latest.
+    Granted,
+    /// It has a server, which has no ready worker yet.
+    Provisioning,
+    /// Its worker is ready.
+    Ready,
+    /// Its worker was ready and is dead.
+    WorkerDead,
+    /// It is under notice.
+    Leaving,
+}
+
+/// Some of a tenant's leases.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeasePage {
+    /// When this was so.
+    pub as_of: AsOf,
+    /// The leases, by bid in the order of placement, then by number.
+    pub leases: Vec<LeasesOfBid>,
+    /// Where to go on, if there are more: with the bids after this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<BidNumber>,
+}
+
+/// Leases with the bid that holds them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeasesOfBid {
+    /// Whose bid.
+    pub bid: BidId,
+    /// For which cluster.
+    pub cluster: ClusterId,
+    /// For which pool.
+    pub pool: PoolId,
+    /// The leases.
+    #[serde(flatten)]
+    pub leases: Leases,
+}
+
+/// One lease, alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeaseAlone {
+    /// When this was so.
+    pub as_of: AsOf,
+    /// Its number.
+    pub lease: LeaseNumber,
+    /// Whose bid.
+    pub bid: BidId,
+    /// The like leases that it is one of; absent once it is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Leases>,
+    /// What it has cost, in dollars.
+    pub charge: Charge,
+    /// How that came about, from its grant on, without a gap.
+    pub segments: Vec<LeaseSegment>,
+}
+
+/// A piece of a lease's time, with the prices it is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeaseSegment {
+    /// The piece.
+    #[serde(flatten)]
+    pub segment: BillSegment,
+    /// What a unit paid and when, as far back as prices are kept one by one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prices: Vec<PricePart>,
+}
+
+/// A tenant's bill for a month.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Bill {
+    /// Up to when what runs on is counted.
+    pub as_of: AsOf,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// For which month, such as `2026-11`.
+    pub month: String,
+    /// The month's first instant.
+    pub from: Timestamp,
+    /// The next month's first instant.
+    pub to: Timestamp,
+    /// Whether nothing can change it any more.
+    pub is_final: bool,
+    /// What all its lines cost together, in dollars.
+    pub total: Charge,
+    /// Debits and credits of the whole bill; their sums are equal.
+    pub ledger: Vec<LedgerEntry>,
+    /// One for each bid and market.
+    pub lines: Vec<BillLine>,
+    /// What the lines are made of, in the same order, as far as it is kept one by one.
+    pub segments: Vec<BillSegment>,
+    /// Where to go on, if there are more lines or segments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<usize>,
+}
+
 
 /// Why and until when a leaving lease is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

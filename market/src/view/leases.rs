@@ -7,6 +7,7 @@ use proto::market::{LeaseNumber, LeaseSpan, LossReason, MarketNumber, RoundNumbe
 use proto::{Price, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use super::json::LeaseState;
 use super::raw;
 
 /// Why and until when a lease is still there.
@@ -18,6 +19,14 @@ pub(super) struct Leaving {
     pub(super) round: RoundNumber,
     #[serde(with = "raw::price_option")]
     pub(super) kept_by: Option<Price>,
+}
+
+/// What is known of leases' workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Worker {
+    Booting,
+    Ready,
+    Dead,
 }
 
 /// Consecutive leases of which the same holds.
@@ -32,9 +41,22 @@ pub(super) struct Span {
     #[serde(with = "raw::instant_option")]
     pub(super) available_by: Option<Timestamp>,
     pub(super) leaving: Option<Leaving>,
+    worker: Worker,
 }
 
 impl Span {
+    /// How far the leases are at an instant.
+    pub(super) fn state(&self, at: Timestamp) -> LeaseState {
+        let waits = self.available_by.is_some_and(|available_by| available_by > at);
+        match (self.leaving, self.worker) {
+            (Some(_), _) => LeaseState::Leaving,
+            (None, Worker::Ready) => LeaseState::Ready,
+            (None, Worker::Dead) => LeaseState::WorkerDead,
+            (None, Worker::Booting) if waits => LeaseState::Granted,
+            (None, Worker::Booting) => LeaseState::Provisioning,
+        }
+    }
+
     pub(super) const fn leases(&self) -> LeaseSpan {
         LeaseSpan { first: self.first, units: self.units }
     }
@@ -92,7 +114,8 @@ impl Leases {
             return 0;
         }
         let place = self.spans.partition_point(|span| span.first < first);
-        self.spans.insert(place, Span { first, units, market, round, available_by, leaving: None });
+        let worker = Worker::Booting;
+        self.spans.insert(place, Span { first, units, market, round, available_by, leaving: None, worker });
         self.join(place..place + 1);
         self.winning += units;
         i64::from(units)
@@ -111,6 +134,15 @@ impl Leases {
     /// Moves the instant by which leases have a server.
     pub(super) fn delay(&mut self, leases: LeaseSpan, available_by: Timestamp) {
         self.change(leases, |span| span.available_by = Some(available_by));
+    }
+
+    /// Says of leases what became of their workers.
+    pub(super) fn set_worker(&mut self, leases: LeaseSpan, worker: Worker) {
+        self.change(leases, |span| {
+            span.worker = worker;
+            // Who has a worker does not wait for a server.
+            span.available_by = None;
+        });
     }
 
     /// Removes leases; says by how many units the winning ones grew.

@@ -5,6 +5,7 @@
 //! can be traced to one tenant.
 
 mod bid;
+mod bills;
 mod figures;
 mod history;
 pub mod json;
@@ -20,16 +21,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::envelope::EventBatch;
 use proto::machine::CommandKey;
-use proto::market::{BidNumber, LeaseSpan, MarketEvent, MarketNumber, RoundNumber, Rules};
+use proto::market::{
+    BidNumber, LeaseSpan, MarketEvent, MarketNumber, ReleaseReason, RoundNumber, Rules,
+};
 use proto::{MarketId, TenantId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::bid::{Bid, End};
+use self::bills::Metered;
+pub use self::bills::BILL_PAGE_MAX;
 pub use self::figures::Figures;
 pub use self::history::{CHANGES_KEPT, HOURS_KEPT, MINUTES_KEPT};
 use self::leases::Leaving;
 use self::market::Market;
+use crate::billing::Billing;
 pub use self::market::PERCENTILE_TENANTS_MIN;
 pub use self::pages::{LEASES_PER_PAGE_MAX, PAGE_MAX};
 pub use self::snapshot::{SnapshotError, VERSION};
@@ -66,6 +72,7 @@ pub struct View {
     /// Bids by tenant and id, hashed.
     names: BTreeMap<CommandKey, BidNumber>,
     tenants: BTreeMap<TenantId, BTreeSet<BidNumber>>,
+    billing: Billing,
 }
 
 impl View {
@@ -90,7 +97,8 @@ impl View {
     }
 
     /// All events of a batch are folded; there may have been none.
-    pub const fn settle(&mut self, at: Timestamp, sequence: u64) {
+    pub fn settle(&mut self, at: Timestamp, sequence: u64) {
+        self.billing.advance(at);
         self.as_of = AsOf { sequence, at };
     }
 
@@ -106,7 +114,7 @@ impl View {
         if batch.sequence > self.as_of.sequence.saturating_add(1) {
             return Err(Gap { have: self.as_of.sequence, got: batch.sequence });
         }
-        self.as_of = AsOf { sequence: batch.sequence, at: batch.at };
+        self.settle(batch.at, batch.sequence);
         for event in batch.entries.iter().flat_map(|entry| &entry.events) {
             self.apply(batch.at, batch.sequence, event);
         }
@@ -116,7 +124,7 @@ impl View {
     /// Folds one event: total, because an event that happened cannot be refused. What names a bid, market or
     /// lease that this view has not been told of changes nothing.
     pub fn apply(&mut self, at: Timestamp, sequence: u64, event: &MarketEvent) {
-        self.as_of = AsOf { sequence, at };
+        self.settle(at, sequence);
         match event {
             MarketEvent::BidPlaced { number, bid, .. } => {
                 let placed = self.share(*number, Bid::new(at, bid));
@@ -125,6 +133,7 @@ impl View {
             }
             MarketEvent::BidAmended { number, version, amendment } => {
                 self.reweigh(*number, |bid| bid.amend(at, *version, &amendment.terms));
+                self.recap(at, *number);
             }
             MarketEvent::BidCancelled { number } => self.end(at, *number, End::Cancelled),
             MarketEvent::BidExpired { number } => self.end(at, *number, End::Expired),
@@ -139,24 +148,30 @@ impl View {
                 self.change(*number, *market, |bid| {
                     bid.leases.award(*leases, *market, *round, *available_by)
                 });
+                self.meter(at, *number, *market, *leases, Metered::Granted);
             }
             MarketEvent::NoticeGiven { number, market, leases, round, gone_at, reason, kept_by } => {
                 let leaving =
                     Leaving { gone_at: *gone_at, reason: *reason, round: *round, kept_by: *kept_by };
                 self.change(*number, *market, |bid| bid.leases.leave(*leases, leaving));
+                self.meter(at, *number, *market, *leases, Metered::Leaving { gone_at: *gone_at });
             }
             MarketEvent::NoticeWithdrawn { number, market, leases, .. } => {
                 self.change(*number, *market, |bid| bid.leases.stay(*leases));
+                self.meter(at, *number, *market, *leases, Metered::Staying);
             }
             MarketEvent::UnitsDelayed { number, leases, available_by, .. } => {
                 if let Some(bid) = self.bids.get_mut(number) {
                     bid.leases.delay(*leases, *available_by);
                 }
             }
-            MarketEvent::UnitsReleased { number, market, leases, .. } => {
+            MarketEvent::UnitsReleased { number, market, leases, reason } => {
                 self.change(*number, *market, |bid| bid.leases.release(*leases));
+                let ended = (*reason == ReleaseReason::ServerLost).then_some(at);
+                self.meter(at, *number, *market, *leases, Metered::Over { ended });
             }
             MarketEvent::PriceChanged { market, round, prices } => {
+                self.billing.set_price(at, *market, prices.price);
                 if let Some(market) = self.markets.get_mut(market) {
                     market.set_prices(at, *round, prices);
                 }

@@ -4,7 +4,7 @@ use std::ops::Bound;
 
 use proto::machine::CommandKey;
 use proto::market::BidNumber;
-use proto::{BidId, MarketId, TenantId, Timestamp};
+use proto::{BidId, Charge, MarketId, TenantId, Timestamp};
 
 use super::bid::End;
 use super::leases::Span;
@@ -43,7 +43,7 @@ impl View {
                 continue;
             };
             spans += bid.leases.spans().len();
-            bids.push(self.bid_as_json(bid));
+            bids.push(self.bid_as_json(*number, bid));
             last = Some(*number);
         }
         let next = numbers.peek().and(last);
@@ -52,8 +52,8 @@ impl View {
 
     /// One bid of a tenant. Another tenant's bid looks exactly like one that does not exist.
     pub fn bid(&self, tenant: &TenantId, id: &BidId) -> Option<json::BidAlone> {
-        let (_, bid) = self.find(tenant, id)?;
-        Some(json::BidAlone { as_of: self.as_of, bid: self.bid_as_json(bid) })
+        let (number, bid) = self.find(tenant, id)?;
+        Some(json::BidAlone { as_of: self.as_of, bid: self.bid_as_json(number, bid) })
     }
 
     /// What a tenant did with one of its bids, in numbers, for opening the transcript's commitments to it.
@@ -103,12 +103,9 @@ impl View {
         Some(json::History { as_of: self.as_of, market: id.clone(), points, next })
     }
 
-    fn bid_as_json(&self, bid: &bid::Bid) -> json::Bid {
+    fn bid_as_json(&self, number: BidNumber, bid: &bid::Bid) -> json::Bid {
         let spans = || bid.leases.spans();
-        let waits = |span: &&Span| {
-            span.leaving.is_none()
-                && span.available_by.is_some_and(|available_by| available_by > self.as_of.at)
-        };
+        let waits = |span: &&Span| span.state(self.as_of.at) == json::LeaseState::Granted;
         let winning = bid.leases.winning();
         let queued = if bid.end.is_some() { 0 } else { bid.quantity.saturating_sub(winning) };
         json::Bid {
@@ -130,11 +127,11 @@ impl View {
                 queued,
                 leaving: bid.leases.leaving(),
             },
-            leases: spans().filter_map(|span| self.leases_as_json(span)).collect(),
+            leases: spans().filter_map(|span| self.leases_as_json(number, span)).collect(),
         }
     }
 
-    fn leases_as_json(&self, span: &Span) -> Option<json::Leases> {
+    pub(super) fn leases_as_json(&self, number: BidNumber, span: &Span) -> Option<json::Leases> {
         let market = &self.markets.get(&span.market)?.id;
         let leases = span.leases();
         Some(json::Leases {
@@ -149,6 +146,8 @@ impl View {
                 round: leaving.round,
                 kept_by: leaving.kept_by,
             }),
+            state: span.state(self.as_of.at),
+            charge: Charge::from_nanos(self.billing.charged(self.as_of.at, number, leases)),
         })
     }
 }

@@ -12,9 +12,10 @@ use super::bid::Bid;
 use super::history::History;
 use super::market::{Market, Winners};
 use super::{AsOf, View, raw, weigh};
+use crate::billing::Record;
 
 /// Version of the layout.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A part is closed when it is this large, in bytes.
 const PART_BYTES: usize = 128 * 1024;
@@ -82,6 +83,7 @@ enum Part {
     Head(Head),
     Market(Box<MarketRecord>),
     Bid(BidNumber, Box<Bid>),
+    Billing(Box<Record>),
     End(End),
 }
 
@@ -90,6 +92,7 @@ enum Left<'a> {
     Head,
     Markets(std::collections::btree_map::Iter<'a, MarketNumber, Market>),
     Bids(std::collections::btree_map::Iter<'a, BidNumber, Bid>),
+    Billing(Box<dyn Iterator<Item = Record> + 'a>),
     Nothing,
 }
 
@@ -117,6 +120,10 @@ impl Parts<'_> {
                 },
                 Left::Bids(bids) => match bids.next() {
                     Some((number, bid)) => return Some(Part::Bid(*number, Box::new(bid.clone()))),
+                    None => self.left = Left::Billing(Box::new(self.view.billing.records())),
+                },
+                Left::Billing(records) => match records.next() {
+                    Some(record) => return Some(Part::Billing(Box::new(record))),
                     None => self.left = Left::Nothing,
                 },
                 Left::Nothing => return None,
@@ -201,6 +208,7 @@ impl View {
                 }
                 Part::Market(record) => view.put_back_market(*record),
                 Part::Bid(number, bid) => bids.push((number, view.share(number, *bid))),
+                Part::Billing(record) => view.billing.put_back(*record),
                 Part::End(written) => {
                     view.put_back_bids(bids);
                     let is_whole = has_head && rest.is_empty() && written == End::of(&view, digest);
