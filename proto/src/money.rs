@@ -211,7 +211,8 @@ impl FromStr for Charge {
         if !is_number(whole, CHARGE_DIGITS_MAX) || !is_number(decimals, CHARGE_DECIMALS) {
             return Err(malformed());
         }
-        let number: i128 = format!("{whole}{decimals:0<CHARGE_DECIMALS$}").parse().map_err(|_| malformed())?;
+        let number: i128 =
+            format!("{whole}{decimals:0<CHARGE_DECIMALS$}").parse().map_err(|_| malformed())?;
         Ok(Self(if negative { -number } else { number }))
     }
 }

@@ -31,6 +31,8 @@ fn every_invariant_holds_in_every_world_and_a_seed_is_a_whole_run() {
         total.awarded += outcome.awarded;
         total.noticed += outcome.noticed;
         total.withdrawn += outcome.withdrawn;
+        total.ready += outcome.ready;
+        total.died += outcome.died;
         total.fenced += outcome.fenced;
         total.recreated += outcome.recreated;
     }
@@ -43,6 +45,8 @@ fn every_invariant_holds_in_every_world_and_a_seed_is_a_whole_run() {
             ("awarded", total.awarded),
             ("noticed", total.noticed),
             ("withdrawn", total.withdrawn),
+            ("ready", total.ready),
+            ("died", total.died),
             ("fenced", total.fenced),
             ("recreated", total.recreated),
         ] {

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use market::billing::Month;
 use proto::market::BidOption;
-use proto::{BidId, ClusterId, CommandId, MarketId, PoolId, Timestamp};
+use proto::{BidId, ClusterId, CommandId, MarketId, PoolId, TenantId, Timestamp};
 use runtime::config::ConfigFlags;
 
 use crate::client::Connection;
@@ -37,6 +38,10 @@ pub enum Command {
     Acknowledge(AcknowledgeArgs),
     /// List your bids, or show one.
     Bids(BidsArgs),
+    /// List your leases, or show one with what it cost.
+    Leases(LeasesArgs),
+    /// Show your bill for a month.
+    Bill(BillArgs),
     /// List your units that have to leave.
     Notices(ReadArgs),
     /// Show today's prices, or one market's history.
@@ -179,6 +184,36 @@ pub struct AcknowledgeArgs {
 pub struct BidsArgs {
     /// Only this one.
     pub bid: Option<BidId>,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Which leases to show.
+#[derive(Clone, Debug, Args)]
+pub struct LeasesArgs {
+    /// Only this one, segment by segment.
+    pub lease: Option<u64>,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Which bill to show.
+#[derive(Clone, Debug, Args)]
+pub struct BillArgs {
+    /// The month, such as 2026-11.
+    #[arg(long)]
+    pub month: Month,
+    /// Whose bill it has to be; the token decides whose it is.
+    #[arg(long)]
+    pub tenant: Option<TenantId>,
+    /// What the lines are made of instead of the lines.
+    #[arg(long)]
+    pub segments: bool,
+    /// Comma-separated values.
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
     /// Where the gateway is and who asks.
     #[command(flatten)]
     pub connection: Connection,

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::{Command, SimulateCommand};
-use crate::commands::{bids, broker, files, prices, replay, simulate};
+use crate::commands::{bids, broker, files, leases, prices, replay, simulate};
 
 /// A command that was refused, or input that is wrong.
 const REFUSED: u8 = 2;
@@ -25,6 +25,8 @@ pub fn run(command: Command) -> ExitCode {
         Command::Cancel(arguments) => bids::cancel(&arguments),
         Command::Acknowledge(arguments) => bids::acknowledge(&arguments),
         Command::Bids(arguments) => bids::list(&arguments),
+        Command::Leases(arguments) => leases::leases(&arguments),
+        Command::Bill(arguments) => leases::bill(&arguments),
         Command::Notices(arguments) => bids::notices(&arguments),
         Command::Prices(arguments) => prices::prices(&arguments),
         Command::Watch(arguments) => prices::watch(&arguments),

@@ -2,9 +2,10 @@
 
 use bytes::Bytes;
 use market::Market;
+use market::billing::{Month, MonthError};
 use market::view::{SnapshotError, View};
 use proto::machine::RestoreError;
-use proto::market::{BidNumber, MarketEvent};
+use proto::market::{BidNumber, LeaseNumber, MarketEvent};
 use proto::{BidId, MarketId, StreamName, TenantId, Timestamp};
 use runtime::telemetry::{Meter, MeterError};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,29 @@ struct BidsQuestion {
     bid: Option<BidId>,
     #[serde(default)]
     after: Option<BidNumber>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// Which leases are asked for.
+#[derive(Debug, Deserialize)]
+struct LeasesQuestion {
+    tenant: TenantId,
+    #[serde(default)]
+    lease: Option<LeaseNumber>,
+    #[serde(default)]
+    after: Option<BidNumber>,
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// Which bill is asked for, and which lines and segments of it.
+#[derive(Debug, Deserialize)]
+struct BillQuestion {
+    tenant: TenantId,
+    month: String,
+    #[serde(default)]
+    after: usize,
     #[serde(default)]
     limit: Option<usize>,
 }
@@ -77,8 +101,8 @@ impl runtime::runner::View<Market> for Reading {
         Ok(())
     }
 
-    /// Questions: `state` (the whole view, for a reader that goes on with the events), `bids`, `markets`,
-    /// `history`.
+    /// Questions: `state` (the whole view, for a reader that goes on with the events), `bids`, `leases`, `bill`,
+    /// `markets`, `history`.
     fn answer(&self, _: &Market, question: &str, payload: &[u8]) -> Result<Bytes, String> {
         match question {
             "state" => Ok(Bytes::from(self.0.snapshot())),
@@ -90,6 +114,20 @@ impl runtime::runner::View<Market> for Reading {
                         json(&self.0.bids(&asked.tenant, asked.after, asked.limit.unwrap_or(PAGE_DEFAULT)))
                     }
                 }
+            }
+            "leases" => {
+                let asked: LeasesQuestion = read(payload)?;
+                match asked.lease {
+                    Some(lease) => json(&self.0.lease(&asked.tenant, lease)),
+                    None => {
+                        json(&self.0.leases(&asked.tenant, asked.after, asked.limit.unwrap_or(PAGE_DEFAULT)))
+                    }
+                }
+            }
+            "bill" => {
+                let asked: BillQuestion = read(payload)?;
+                let month: Month = asked.month.parse().map_err(|error: MonthError| error.to_string())?;
+                json(&self.0.bill(&asked.tenant, month, asked.after, asked.limit.unwrap_or(PAGE_DEFAULT)))
             }
             "markets" => {
                 let asked: MarketsQuestion = read(payload)?;
@@ -104,7 +142,8 @@ impl runtime::runner::View<Market> for Reading {
                 json(&self.0.history(&market, asked.from, asked.limit.unwrap_or(PAGE_DEFAULT)))
             }
             other => {
-                Err(format!("question {other} is unknown: state, bids, markets and history are answered"))
+                let known = "state, bids, leases, bill, markets and history";
+                Err(format!("question {other} is unknown: {known} are answered"))
             }
         }
     }

@@ -7,12 +7,12 @@ use proto::{BidId, Charge, ClusterId, MarketId, PoolId, Price, TenantId, Timesta
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Billing;
 use super::account::{Payer, Segment, Sums};
 use super::amount::{apportion, nanos};
 use super::meter::{Basis, LATE_MICROSECONDS_MAX, Unbilled};
 use super::month::Month;
 use super::tariff::Rate;
-use super::Billing;
 
 /// How a segment is charged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
@@ -166,7 +166,11 @@ impl Billing {
         bill
     }
 
-    pub(super) fn settled(&self, tenant: &TenantId, month: Month) -> BTreeMap<(BidNumber, MarketNumber), Line> {
+    pub(super) fn settled(
+        &self,
+        tenant: &TenantId,
+        month: Month,
+    ) -> BTreeMap<(BidNumber, MarketNumber), Line> {
         let mut lines = BTreeMap::new();
         let Some(account) = self.books.of(tenant, month) else { return lines };
         for (&number, bid) in &account.bids {
@@ -213,7 +217,11 @@ impl Billing {
             }
             RateName::Market | RateName::Capped => tariff
                 .prices(segment.from, segment.to)
-                .map(|(from, to, price)| PricePart { from, to, price: Price::micros_or_max(price.min(limit)) })
+                .map(|(from, to, price)| PricePart {
+                    from,
+                    to,
+                    price: Price::micros_or_max(price.min(limit)),
+                })
                 .collect(),
         }
     }
@@ -268,9 +276,11 @@ impl Bill {
         let mut amounts: Vec<_> = line.segments.iter().map(Segment::amount).collect();
         amounts.push(line.others.amount);
         let charges = apportion(charge, &amounts);
-        let told = line.segments.iter().zip(charges).map(|(segment, nanos)| {
-            told(segment, &line.bid, &market, nanos)
-        });
+        let told = line
+            .segments
+            .iter()
+            .zip(charges)
+            .map(|(segment, nanos)| told(segment, &line.bid, &market, nanos));
         self.segments.extend(told);
         let unit_seconds = u64::try_from(line.sums.billed_microseconds / 1_000_000).unwrap_or(u64::MAX);
         self.lines.push(BillLine {

@@ -223,9 +223,8 @@ impl Billing {
         let meters =
             self.meters.iter().map(|(&(number, lease), meter)| Record::Meter(number, lease, meter.clone()));
         let accounts = self.books.accounts.iter().flat_map(|((month, tenant), account)| {
-            let parts = account.bids.iter().flat_map(|(&number, bid)| {
-                parts_of(bid).map(move |part| (number, part))
-            });
+            let parts =
+                account.bids.iter().flat_map(|(&number, bid)| parts_of(bid).map(move |part| (number, part)));
             parts.map(move |(number, part)| Record::Account(tenant.clone(), *month, number, part))
         });
         [Record::Month(self.month)].into_iter().chain(tariffs).chain(meters).chain(accounts)

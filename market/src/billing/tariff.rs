@@ -82,7 +82,8 @@ impl Tariff {
     pub(crate) fn value(&self, rate: Rate, at: Timestamp) -> Exact {
         let last = self.last();
         let flat = |price: u64| Exact::from(price) * Exact::from(at.micros());
-        let since = |price: u64| Exact::from(price) * (Exact::from(at.micros()) - Exact::from(last.at_micros));
+        let since =
+            |price: u64| Exact::from(price) * (Exact::from(at.micros()) - Exact::from(last.at_micros));
         let market = || last.total + if last.price == 0 { 0 } else { since(last.price) };
         match rate {
             Rate::Market => market(),

@@ -373,8 +373,7 @@ impl World {
                     if bill.segments.is_empty() {
                         continue;
                     }
-                    let of_line =
-                        |s: &&BillSegment| s.bid == line.bid && s.market == line.market;
+                    let of_line = |s: &&BillSegment| s.bid == line.bid && s.market == line.market;
                     let parts = bill.segments.iter().filter(of_line).map(|s| s.charge.nanos());
                     assert_eq!(parts.sum::<i128>(), line.charge.nanos());
                 }

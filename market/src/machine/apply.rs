@@ -41,6 +41,12 @@ impl Market {
             MarketEvent::UnitsDelayed { number, leases, available_by, .. } => {
                 self.for_bid(*number, |this, place| this.units_delayed(place, *leases, *available_by));
             }
+            MarketEvent::WorkersReady { number, leases, .. } => {
+                self.for_bid(*number, |this, place| this.workers_ready(place, *leases));
+            }
+            MarketEvent::WorkersDead { number, leases, .. } => {
+                self.for_bid(*number, |this, place| this.workers_dead(place, *leases));
+            }
             MarketEvent::UnitsReleased { number, leases, reason, .. } => {
                 self.for_bid(*number, |this, place| this.units_released(at, place, *leases, *reason));
             }

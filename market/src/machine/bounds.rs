@@ -19,6 +19,10 @@ pub const RUNGS_MAX: usize = 65_536;
 pub const COALESCE_MILLISECONDS_MAX: u32 = 60_000;
 /// Longest notice, in seconds: 30 days.
 pub const NOTICE_SECONDS_MAX: u32 = 2_592_000;
+/// Longest that a rule may let a lease be without a ready worker, in seconds: 30 days.
+pub const WITHOUT_WORKER_SECONDS_MAX: u32 = 2_592_000;
+/// Longest that a worker may have been dead before it is said, in microseconds: a day. What was charged before stays.
+pub const DEAD_LATE_MICROSECONDS_MAX: i64 = 24 * 3_600 * 1_000_000;
 /// Longest that a finished bid may be remembered by name, in seconds: ten years.
 pub const FINISHED_BIDS_KEPT_SECONDS_MAX: u32 = 10 * 366 * 24 * 3_600;
 /// Finished bids that are remembered by name; beyond that the oldest are forgotten early, and beyond twice that no

@@ -9,7 +9,7 @@ use proto::{Price, Timestamp};
 use super::Market;
 use super::bid::Bid;
 use super::digest::Sum;
-use super::lease::Stand;
+use super::lease::{Stand, Worker};
 use super::record::{MarketRecord, digest_of_source};
 use super::rules::digest_of;
 
@@ -223,9 +223,19 @@ impl Market {
 
     fn check_timers(&self) -> Result<(), Broken> {
         let mut departing: BTreeMap<MarketNumber, Timestamp> = BTreeMap::new();
-        for span in self.leases.all().filter(|span| matches!(span.stand, Stand::Leaving(_))) {
-            let first = departing.entry(span.market).or_insert(span.until);
-            *first = span.until.min(*first);
+        let rules = &self.rules;
+        let allowed = |seconds: u32, since: Timestamp| (seconds > 0).then(|| since.plus_seconds(seconds));
+        for span in self.leases.all() {
+            let due = match (span.stand, span.worker) {
+                (Stand::Leaving(_), _) => Some(span.until),
+                (Stand::Served, Worker::Booting) => allowed(rules.provisioning_seconds_max, span.until),
+                (Stand::Served, Worker::Dead) => allowed(rules.dead_seconds_max, span.until),
+                (Stand::Served | Stand::Waiting, _) => None,
+            };
+            if let Some(due) = due {
+                let first = departing.entry(span.market).or_insert(due);
+                *first = due.min(*first);
+            }
         }
         let departing: BTreeSet<_> = departing.into_iter().map(|(market, at)| (at, market)).collect();
         same("I8", "timers of notices", &self.departing, &departing)?;

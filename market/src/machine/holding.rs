@@ -5,7 +5,8 @@ use proto::Timestamp;
 use proto::market::{LeaseNumber, LeaseSpan, LossReason, MarketEvent, MarketNumber, ReleaseReason};
 
 use super::Market;
-use super::lease::{Head, Leases, Stand};
+use super::lease::{Head, Leases, Stand, Watched, Worker};
+use super::servers::Servers;
 
 impl Market {
     /// Lets a bid's units go at its tenant's wish: the named leases first, then waiting ones, then served ones, the
@@ -128,7 +129,7 @@ impl Market {
     /// A span's leases need not leave after all.
     pub(super) fn stay(&mut self, place: u32, index: u32) {
         let market = self.leases.span(index).market;
-        self.turn(place, index, Stand::Served, Timestamp::default());
+        self.turn(place, index, Stand::Served, self.now);
         self.shake(market);
     }
 
@@ -152,10 +153,10 @@ impl Market {
         let Some(record) = self.markets.get_mut(usize::from(span.market)) else { return };
         let Some(bid) = self.bids.holder(place) else { return };
         self.leases.end(&mut record.servers, &mut bid.leases, index);
-        record.servers.serve_line(&mut self.leases);
+        record.servers.serve_line(&mut self.leases, at);
         if span.stand.is_live() {
             bid.live -= span.units;
-            if reason == ReleaseReason::ServerLost && bid.stands() {
+            if queues_again(reason) && bid.stands() {
                 self.unhold(place, span.units);
             }
         }
@@ -175,12 +176,36 @@ impl Market {
         let Some(record) = self.markets.get_mut(usize::from(market)) else { return };
         let Some(bid) = self.bids.holder(place) else { return };
         let (stand, until) = match available_by {
-            None => (Stand::Served, Timestamp::default()),
+            None => (Stand::Served, self.now),
             Some(until) => (Stand::Waiting, until),
         };
         let span = Leases::new_span(leases, bid.number, place, market, stand, until);
         self.leases.grant(&mut record.servers, &mut bid.leases, span);
         bid.live += leases.units;
+        if self.leases.watched.booting {
+            self.set_timer(market);
+        }
+    }
+
+    /// Workers of leases are ready.
+    pub(super) fn workers_ready(&mut self, place: u32, range: LeaseSpan) {
+        self.for_range(place, range, |this, index| this.set_worker(index, Worker::Ready));
+    }
+
+    /// Workers of leases are dead. Who was dead already has been since that was said first.
+    pub(super) fn workers_dead(&mut self, place: u32, range: LeaseSpan) {
+        self.for_range(place, range, |this, index| {
+            if this.leases.span(index).worker == Worker::Ready {
+                this.set_worker(index, Worker::Dead);
+            }
+        });
+    }
+
+    fn set_worker(&mut self, index: u32, worker: Worker) {
+        let market = self.leases.span(index).market;
+        let Some(record) = self.markets.get_mut(usize::from(market)) else { return };
+        self.leases.set_worker(&mut record.servers, index, worker, self.now);
+        self.set_timer(market);
     }
 
     /// Leases have to leave.
@@ -215,10 +240,19 @@ impl Market {
         self.for_range(place, range, |this, index| this.release(at, place, index, reason));
     }
 
-    /// Keeps the timers in step with a market's next departure.
+    /// When something is due next with a market's leases: some are gone, or have been without a worker for too long.
+    pub(super) fn lease_due(&self, servers: &Servers) -> Option<Timestamp> {
+        let (booting, dead) = servers.longest_without(&self.leases);
+        let booting = booting.map(|since| since.plus_seconds(self.rules.provisioning_seconds_max));
+        let dead = dead.map(|since| since.plus_seconds(self.rules.dead_seconds_max));
+        [servers.next_gone_at(), booting, dead].into_iter().flatten().min()
+    }
+
+    /// Keeps the timers in step with what is due next with a market's leases.
     pub(super) fn set_timer(&mut self, market: MarketNumber) {
+        let Some(record) = self.markets.get(usize::from(market)) else { return };
+        let next = self.lease_due(&record.servers);
         let Some(record) = self.markets.get_mut(usize::from(market)) else { return };
-        let next = record.servers.next_gone_at();
         if record.timer != next {
             if let Some(before) = std::mem::replace(&mut record.timer, next) {
                 self.departing.remove(&(before, market));
@@ -226,6 +260,29 @@ impl Market {
             if let Some(next) = next {
                 self.departing.insert((next, market));
             }
+        }
+    }
+
+    /// Watches leases without a ready worker as the rules have it: lists them anew, which looks at every lease.
+    pub(super) fn watch_leases(&mut self) {
+        let rules = &self.rules;
+        self.leases.watched =
+            Watched { booting: rules.provisioning_seconds_max > 0, dead: rules.dead_seconds_max > 0 };
+        let mut without: Vec<Vec<u32>> = vec![Vec::new(); self.markets.len()];
+        for (index, span) in self.leases.indexed() {
+            if let (Stand::Served, Some(spans)) = (span.stand, without.get_mut(usize::from(span.market))) {
+                spans.push(index);
+            }
+        }
+        for (market, mut spans) in without.into_iter().enumerate() {
+            spans.sort_unstable_by_key(|&index| {
+                let span = self.leases.span(index);
+                (span.until, span.first)
+            });
+            if let Some(record) = self.markets.get_mut(market) {
+                record.servers.list_anew(&mut self.leases, &spans);
+            }
+            self.set_timer(market as MarketNumber);
         }
     }
 
@@ -238,5 +295,16 @@ impl Market {
         {
             self.tenants.leave(tenant);
         }
+    }
+}
+
+/// Whether units that were won go back to their places in the queue when their leases end so.
+const fn queues_again(reason: ReleaseReason) -> bool {
+    use ReleaseReason::{
+        Acknowledged, NeverServed, NoticeEnded, ProvisioningTimedOut, ServerLost, WorkerDead,
+    };
+    match reason {
+        ServerLost | ProvisioningTimedOut | WorkerDead => true,
+        NoticeEnded | Acknowledged | NeverServed => false,
     }
 }

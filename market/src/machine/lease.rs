@@ -41,12 +41,24 @@ impl Stand {
     }
 }
 
+/// What is known of the workers of leases that hold servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Worker {
+    /// None is ready yet.
+    #[default]
+    Booting,
+    Ready,
+    /// It was ready and is dead.
+    Dead,
+}
+
 /// Consecutive leases of one bid, all in the same state. One cache line each.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 pub(super) struct Span {
     pub(super) first: LeaseNumber,
-    /// When leaving leases are gone; by when waiting ones were told that a server is there.
+    /// When leaving leases are gone; by when waiting ones were told that a server is there; since when served ones have
+    /// been without a ready worker.
     pub(super) until: Timestamp,
     pub(super) number: BidNumber,
     /// The bid's place.
@@ -61,6 +73,7 @@ pub(super) struct Span {
     pub(super) behind: u32,
     pub(super) market: MarketNumber,
     pub(super) stand: Stand,
+    pub(super) worker: Worker,
 }
 
 impl Span {
@@ -69,7 +82,9 @@ impl Span {
     }
 
     fn digest(&self) -> u128 {
-        let place = u64::from(self.units) | (u64::from(self.market) << 32) | (self.stand.code() << 48);
+        let place = u64::from(self.units)
+            | (u64::from(self.market) << 32)
+            | ((self.stand.code() | ((self.worker as u64) << 8)) << 48);
         digest(Kind::Lease, [self.first, place, self.number, self.until.micros() as u64])
     }
 }
@@ -95,6 +110,15 @@ pub(super) struct Leases {
     /// First lease and bid of every span as it was granted, ascending; some are over.
     grants: Vec<(LeaseNumber, u32)>,
     pub(super) sum: Sum,
+    /// Which leases without a ready worker are watched: booting ones, and those whose worker is dead.
+    pub(super) watched: Watched,
+}
+
+/// Which leases without a ready worker stand in lists, so that the one that has been without longest is at hand.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Watched {
+    pub(super) booting: bool,
+    pub(super) dead: bool,
 }
 
 impl Leases {
@@ -117,6 +141,12 @@ impl Leases {
             next = span.older;
             Some((index, span))
         })
+    }
+
+    /// Every span with its index, in no particular order.
+    pub(super) fn indexed(&self) -> impl Iterator<Item = (u32, &Span)> + '_ {
+        let spans = self.spans.iter().enumerate().filter(|(_, span)| span.units != 0);
+        spans.map(|(index, span)| (index as u32, span))
     }
 
     /// Every span, in no particular order.
@@ -174,6 +204,7 @@ impl Leases {
             behind: NONE,
             market,
             stand,
+            worker: Worker::Booting,
         }
     }
 
@@ -222,35 +253,58 @@ impl Leases {
         }
     }
 
-    /// Puts a span into another state.
+    /// Puts a span into another state. A served one's instant is that from which on it is without a ready worker, if it
+    /// is.
     pub(super) fn turn(&mut self, servers: &mut Servers, index: u32, stand: Stand, until: Timestamp) {
+        self.become_one(servers, index, stand, self.span(index).worker, until);
+    }
+
+    /// Says what became of the workers of a span that holds servers.
+    pub(super) fn set_worker(&mut self, servers: &mut Servers, index: u32, worker: Worker, now: Timestamp) {
+        let Span { stand, until, .. } = *self.span(index);
+        let until = if stand == Stand::Served { now } else { until };
+        self.become_one(servers, index, stand, worker, until);
+    }
+
+    fn become_one(
+        &mut self,
+        servers: &mut Servers,
+        index: u32,
+        stand: Stand,
+        worker: Worker,
+        until: Timestamp,
+    ) {
         servers.exit(self, index);
         self.sum.remove(self.span(index).digest());
         let span = self.span_mut(index);
         span.stand = stand;
-        span.until = until;
+        span.worker = worker;
+        let has_no_instant = stand == Stand::Served && worker == Worker::Ready;
+        span.until = if has_no_instant { Timestamp::default() } else { until };
         let turned = span.digest();
         self.sum.add(turned);
         servers.enter(self, index);
         // Served leases side by side are one span: fewer to look at, fewer events when they go.
         if stand == Stand::Served {
             let (younger, older) = (self.span(index).younger, self.span(index).older);
-            self.join(index, older);
-            self.join(younger, index);
+            self.join(servers, index, older);
+            self.join(servers, younger, index);
         }
     }
 
     /// Makes two served spans of a bid one if the older ends where the younger begins. It keeps the index of the
     /// younger one, which the head of a bid's list may be.
-    fn join(&mut self, younger: u32, older: u32) {
+    fn join(&mut self, servers: &mut Servers, younger: u32, older: u32) {
         let (Some(&above), Some(&below)) = (self.spans.get(younger as usize), self.spans.get(older as usize))
         else {
             return;
         };
         let is_served = above.stand == Stand::Served && below.stand == Stand::Served;
-        if !is_served || above.market != below.market || below.leases().end() != above.first {
+        let is_alike = (above.worker, above.until) == (below.worker, below.until);
+        if !is_served || !is_alike || above.market != below.market || below.leases().end() != above.first {
             return;
         }
+        servers.unlink(self, older);
         self.sum.remove(above.digest());
         self.sum.remove(below.digest());
         let joined = self.span_mut(younger);

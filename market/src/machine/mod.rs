@@ -15,6 +15,7 @@ mod index;
 mod lease;
 mod read;
 mod record;
+mod report;
 mod round;
 mod rules;
 mod servers;
@@ -77,7 +78,7 @@ pub struct Market {
     now: Timestamp,
     /// Bids with an end, by when it comes.
     expiring: BTreeSet<(Timestamp, BidNumber)>,
-    /// Markets with leaving leases, by when the next of them are gone.
+    /// Markets by when something is due with their leases: some are gone, or without a worker for too long.
     departing: BTreeSet<(Timestamp, MarketNumber)>,
     /// Markets in which something happened since the last round.
     dirty: Vec<MarketNumber>,
@@ -160,8 +161,8 @@ impl Market {
 
 impl Machine for Market {
     const NAME: &'static str = "market";
-    const RULES: u32 = 1;
-    const SNAPSHOT: u32 = 1;
+    const RULES: u32 = 2;
+    const SNAPSHOT: u32 = 2;
     type Command = MarketCommand;
     type Event = MarketEvent;
 

@@ -10,7 +10,7 @@ use proto::{MarketId, Price, Timestamp};
 use super::Market;
 use super::bounds::{
     COALESCE_MILLISECONDS_MAX, FINISHED_BIDS_KEPT_SECONDS_MAX, MARKETS_MAX, NOTICE_SECONDS_MAX, RUNGS_MAX,
-    STANDING_BIDS_MAX,
+    STANDING_BIDS_MAX, WITHOUT_WORKER_SECONDS_MAX,
 };
 use super::digest::{Kind, bytes, text};
 use super::record::MarketRecord;
@@ -70,8 +70,13 @@ impl Market {
     /// Other rules hold.
     pub(super) fn rules_adopted(&mut self, rules: &Rules) {
         let is_other = self.rules.price_rule != rules.price_rule;
+        let times = |rules: &Rules| (rules.provisioning_seconds_max, rules.dead_seconds_max);
+        let has_other_times = times(&self.rules) != times(rules);
         self.rules = rules.clone();
         self.rules_digest = digest_of(rules);
+        if has_other_times {
+            self.watch_leases();
+        }
         if is_other {
             for number in 0..self.markets.len() {
                 self.markets[number].book.set_price_rule(rules.price_rule);
@@ -155,6 +160,8 @@ fn check_rules(rules: &Rules) -> Checked<()> {
     bounded("coalesce_milliseconds", rules.coalesce_milliseconds, 0, COALESCE_MILLISECONDS_MAX)?;
     bounded("standing_bids_max", rules.standing_bids_max, 1, STANDING_BIDS_MAX)?;
     bounded("standing_bids_per_tenant_max", rules.standing_bids_per_tenant_max, 1, STANDING_BIDS_MAX)?;
+    bounded("provisioning_seconds_max", rules.provisioning_seconds_max, 0, WITHOUT_WORKER_SECONDS_MAX)?;
+    bounded("dead_seconds_max", rules.dead_seconds_max, 0, WITHOUT_WORKER_SECONDS_MAX)?;
     let kept = rules.finished_bids_kept_seconds;
     bounded("finished_bids_kept_seconds", kept, 0, FINISHED_BIDS_KEPT_SECONDS_MAX)
 }

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use proto::Timestamp;
 
-use super::lease::{Leases, NONE, Stand};
+use super::lease::{Leases, NONE, Span, Stand, Worker};
 
 /// Leases that leave at one instant.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,20 @@ struct Departing {
     units: u32,
     /// One of their spans; the others are linked behind it.
     head: u32,
+}
+
+/// The first and the last of linked spans.
+type Ends = (u32, u32);
+
+/// The lists of linked spans that a market has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum List {
+    /// Who waits for a server, by lease number.
+    Line,
+    /// Who has had one without a ready worker so far, by since when.
+    Booting,
+    /// Whose worker is dead, by since when.
+    Dead,
 }
 
 /// One market's servers.
@@ -28,7 +42,10 @@ pub(super) struct Servers {
     occupied: u32,
     /// Units that wait, and their spans in line: oldest lease first.
     waiting: u32,
-    line: (u32, u32),
+    line: Ends,
+    /// Spans without a ready worker, where that is watched.
+    booting: Ends,
+    dead: Ends,
     /// By instant, ascending. Entries in the middle may have become empty.
     departing: VecDeque<Departing>,
     /// Units that leave.
@@ -42,6 +59,8 @@ impl Default for Servers {
             occupied: 0,
             waiting: 0,
             line: (NONE, NONE),
+            booting: (NONE, NONE),
+            dead: (NONE, NONE),
             departing: VecDeque::new(),
             leaving: 0,
         }
@@ -93,20 +112,20 @@ impl Servers {
     }
 
     /// Other servers are there; who waits is served if he can be.
-    pub(super) fn set_supply(&mut self, leases: &mut Leases, supply: u32) {
+    pub(super) fn set_supply(&mut self, leases: &mut Leases, supply: u32, now: Timestamp) {
         self.supply = supply;
-        self.serve(leases);
+        self.serve_line(leases, now);
     }
 
     /// Gives vacant servers to those in line.
-    fn serve(&mut self, leases: &mut Leases) {
+    pub(super) fn serve_line(&mut self, leases: &mut Leases, now: Timestamp) {
         while self.vacant() > 0 && self.line.0 != NONE {
             let mut index = self.line.0;
             let vacant = self.vacant();
             if leases.span(index).units > vacant {
                 index = leases.part_oldest(self, index, vacant);
             }
-            leases.turn(self, index, Stand::Served, Timestamp::default());
+            leases.turn(self, index, Stand::Served, now);
         }
     }
 
@@ -114,7 +133,14 @@ impl Servers {
     pub(super) fn enter(&mut self, leases: &mut Leases, index: u32) {
         let span = *leases.span(index);
         match span.stand {
-            Stand::Served => self.occupied += span.units,
+            Stand::Served => {
+                self.occupied += span.units;
+                if let Some(list) = list_of(leases, &span) {
+                    // Time goes on: who is counted in now has been without a worker for the shortest time.
+                    let last = self.ends(list).1;
+                    self.link(leases, list, last, index, NONE);
+                }
+            }
             Stand::Waiting => {
                 self.waiting += span.units;
                 self.join_line(leases, index);
@@ -143,21 +169,86 @@ impl Servers {
             ahead = leases.span(ahead).ahead;
         }
         let behind = if ahead == NONE { self.line.0 } else { leases.span(ahead).behind };
-        self.link(leases, ahead, index, behind);
+        self.link(leases, List::Line, ahead, index, behind);
     }
 
-    fn link(&mut self, leases: &mut Leases, ahead: u32, index: u32, behind: u32) {
+    const fn ends(&mut self, list: List) -> &mut Ends {
+        match list {
+            List::Line => &mut self.line,
+            List::Booting => &mut self.booting,
+            List::Dead => &mut self.dead,
+        }
+    }
+
+    fn link(&mut self, leases: &mut Leases, list: List, ahead: u32, index: u32, behind: u32) {
         leases.span_mut(index).ahead = ahead;
         leases.span_mut(index).behind = behind;
+        let ends = self.ends(list);
         if ahead == NONE {
-            self.line.0 = index;
+            ends.0 = index;
         } else {
             leases.span_mut(ahead).behind = index;
         }
         if behind == NONE {
-            self.line.1 = index;
+            ends.1 = index;
         } else {
             leases.span_mut(behind).ahead = index;
+        }
+    }
+
+    /// Takes a span out of the list that it stands in, if it stands in one.
+    pub(super) fn unlink(&mut self, leases: &mut Leases, index: u32) {
+        let Span { ahead, behind, .. } = *leases.span(index);
+        let Some(list) = list_of(leases, leases.span(index)) else { return };
+        let ends = self.ends(list);
+        if ahead == NONE {
+            ends.0 = behind;
+        } else {
+            leases.span_mut(ahead).behind = behind;
+        }
+        if behind == NONE {
+            ends.1 = ahead;
+        } else {
+            leases.span_mut(behind).ahead = ahead;
+        }
+    }
+
+    /// Lists served spans without a ready worker, those longest without first.
+    pub(super) fn list_anew(&mut self, leases: &mut Leases, spans: &[u32]) {
+        (self.booting, self.dead) = ((NONE, NONE), (NONE, NONE));
+        for &index in spans {
+            leases.span_mut(index).ahead = NONE;
+            leases.span_mut(index).behind = NONE;
+            if let Some(list) = list_of(leases, leases.span(index)) {
+                let last = self.ends(list).1;
+                self.link(leases, list, last, index, NONE);
+            }
+        }
+    }
+
+    /// Since when the span that has been booting longest is, and that whose worker has been dead longest; only where
+    /// that is watched.
+    pub(super) fn longest_without(&self, leases: &Leases) -> (Option<Timestamp>, Option<Timestamp>) {
+        let since = |first: u32| (first != NONE).then(|| leases.span(first).until);
+        (since(self.booting.0), since(self.dead.0))
+    }
+
+    /// The spans that have been booting since `booting` or before, and those whose workers have been dead since `dead`
+    /// or before.
+    pub(super) fn overdue(
+        &self,
+        leases: &Leases,
+        booting: Option<Timestamp>,
+        dead: Option<Timestamp>,
+        out: &mut Vec<u32>,
+    ) {
+        for (first, since) in [(self.booting.0, booting), (self.dead.0, dead)] {
+            let Some(since) = since else { continue };
+            let mut index = first;
+            while index != NONE && leases.span(index).until <= since {
+                out.push(index);
+                index = leases.span(index).behind;
+            }
         }
     }
 
@@ -165,19 +256,13 @@ impl Servers {
     pub(super) fn exit(&mut self, leases: &mut Leases, index: u32) {
         let span = *leases.span(index);
         match span.stand {
-            Stand::Served => self.occupied -= span.units,
+            Stand::Served => {
+                self.occupied -= span.units;
+                self.unlink(leases, index);
+            }
             Stand::Waiting => {
                 self.waiting -= span.units;
-                if span.ahead == NONE {
-                    self.line.0 = span.behind;
-                } else {
-                    leases.span_mut(span.ahead).behind = span.behind;
-                }
-                if span.behind == NONE {
-                    self.line.1 = span.ahead;
-                } else {
-                    leases.span_mut(span.behind).ahead = span.ahead;
-                }
+                self.unlink(leases, index);
             }
             Stand::Leaving(_) => {
                 self.occupied -= span.units;
@@ -204,8 +289,11 @@ impl Servers {
         let stand = leases.span(younger).stand;
         let ahead = leases.span(younger).ahead;
         match stand {
-            Stand::Served => {}
-            Stand::Waiting => self.link(leases, ahead, older, younger),
+            Stand::Served | Stand::Waiting => {
+                if let Some(list) = list_of(leases, leases.span(younger)) {
+                    self.link(leases, list, ahead, older, younger);
+                }
+            }
             Stand::Leaving(_) => {
                 let place = self.place_of(leases.span(younger).until);
                 leases.span_mut(older).ahead = ahead;
@@ -218,11 +306,6 @@ impl Servers {
                 }
             }
         }
-    }
-
-    /// Serves those in line after a lease was counted out.
-    pub(super) fn serve_line(&mut self, leases: &mut Leases) {
-        self.serve(leases);
     }
 
     /// The place of an instant among the departing, made if it is new. Nearly always the last one.
@@ -318,5 +401,15 @@ impl Servers {
             index = span.behind;
         }
         late
+    }
+}
+
+/// The list that a span stands in, if it stands in one.
+const fn list_of(leases: &Leases, span: &Span) -> Option<List> {
+    match (span.stand, span.worker) {
+        (Stand::Waiting, _) => Some(List::Line),
+        (Stand::Served, Worker::Booting) if leases.watched.booting => Some(List::Booting),
+        (Stand::Served, Worker::Dead) if leases.watched.dead => Some(List::Dead),
+        _ => None,
     }
 }

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::Market;
 use super::bid::{Bid, Lots, Status, Tomb};
 use super::digest::{Sum, text};
-use super::lease::{Head, Leases, Stand};
+use super::lease::{Head, Leases, Stand, Worker};
 use super::record::{Departure, MarketRecord, Source, digest_of_source};
 use crate::book::{Book, LotTerms};
 
@@ -28,7 +28,8 @@ type Instant = i64;
 #[derive(Serialize, Deserialize)]
 struct Saved {
     version: u32,
-    rules: Rules,
+    /// As JSON, which may leave out what has its default.
+    rules: Vec<u8>,
     /// As JSON: these are few, and their form is fixed there already.
     trusted: Vec<u8>,
     next: SavedCounters,
@@ -109,9 +110,18 @@ struct SavedLeases {
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
 enum SavedStand {
-    Served,
+    Ready,
+    Booting(Instant),
+    Dead(Instant),
     Waiting(Instant),
-    Leaving(Instant, LossReason),
+    Leaving(Instant, LossReason, SavedWorker),
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+enum SavedWorker {
+    Booting,
+    Ready,
+    Dead,
 }
 
 #[allow(clippy::needless_pass_by_value)] // so that it can stand in `map_err`
@@ -147,7 +157,7 @@ impl Market {
         let next = &self.next;
         let saved = Saved {
             version: Self::SNAPSHOT,
-            rules: self.rules.clone(),
+            rules: serde_json::to_vec(&self.rules).unwrap_or_default(),
             trusted: serde_json::to_vec(self.trusted.list()).unwrap_or_default(),
             next: SavedCounters {
                 bid: next.bid,
@@ -183,10 +193,14 @@ impl Market {
             .of(bid.leases)
             .map(|(_, span)| {
                 let until = span.until.micros();
-                let stand = match span.stand {
-                    Stand::Served => SavedStand::Served,
-                    Stand::Waiting => SavedStand::Waiting(until),
-                    Stand::Leaving(reason) => SavedStand::Leaving(until, reason),
+                let stand = match (span.stand, span.worker) {
+                    (Stand::Served, Worker::Booting) => SavedStand::Booting(until),
+                    (Stand::Served, Worker::Ready) => SavedStand::Ready,
+                    (Stand::Served, Worker::Dead) => SavedStand::Dead(until),
+                    (Stand::Waiting, _) => SavedStand::Waiting(until),
+                    (Stand::Leaving(reason), worker) => {
+                        SavedStand::Leaving(until, reason, save_worker(worker))
+                    }
                 };
                 SavedLeases { first: span.first, units: span.units, market: span.market, stand }
             })
@@ -218,7 +232,7 @@ impl Market {
             return Err(unreadable(format!("version {}, {} bytes too many", saved.version, rest.len())));
         }
         let mut market = Self::new(stream);
-        market.rules_adopted(&saved.rules);
+        market.rules_adopted(&serde_json::from_slice::<Rules>(&saved.rules).map_err(unreadable)?);
         if saved.trusted != b"[]" {
             market.trusted.adopt(&serde_json::from_slice::<Vec<_>>(&saved.trusted).map_err(unreadable)?);
         }
@@ -240,6 +254,7 @@ impl Market {
             soiled_at: saved.next.soiled_at.map(Timestamp::from_micros),
             forgot_at: saved.next.forgot_at.map(Timestamp::from_micros),
         };
+        market.watch_leases();
         market.settle(&saved.next.dirty);
         Ok(market)
     }
@@ -270,7 +285,7 @@ impl Market {
         if saved.is_shaken {
             self.shaken.insert(number);
         }
-        record.servers.set_supply(&mut self.leases, record.supply);
+        record.servers.set_supply(&mut self.leases, record.supply, Timestamp::MIN);
         self.market_names.insert(text(record.id.as_str()), u32::from(number));
         self.markets.push(record);
         Ok(())
@@ -378,13 +393,19 @@ impl Market {
     fn load_leases(&mut self, place: u32, saved: &SavedLeases) {
         let record = &mut self.markets[usize::from(saved.market)];
         let Some(bid) = self.bids.holder(place) else { return };
-        let (stand, until) = match saved.stand {
-            SavedStand::Served => (Stand::Served, Timestamp::default()),
-            SavedStand::Waiting(until) => (Stand::Waiting, Timestamp::from_micros(until)),
-            SavedStand::Leaving(until, reason) => (Stand::Leaving(reason), Timestamp::from_micros(until)),
+        let (stand, worker, until) = match saved.stand {
+            SavedStand::Ready => (Stand::Served, Worker::Ready, 0),
+            SavedStand::Booting(since) => (Stand::Served, Worker::Booting, since),
+            SavedStand::Dead(since) => (Stand::Served, Worker::Dead, since),
+            SavedStand::Waiting(until) => (Stand::Waiting, Worker::Booting, until),
+            SavedStand::Leaving(until, reason, worker) => {
+                (Stand::Leaving(reason), load_worker(worker), until)
+            }
         };
+        let until = Timestamp::from_micros(until);
         let leases = LeaseSpan { first: saved.first, units: saved.units };
-        let span = Leases::new_span(leases, bid.number, place, saved.market, stand, until);
+        let mut span = Leases::new_span(leases, bid.number, place, saved.market, stand, until);
+        span.worker = worker;
         self.leases.grant(&mut record.servers, &mut bid.leases, span);
         bid.live += if stand.is_live() { saved.units } else { 0 };
         self.set_timer(saved.market);
@@ -450,6 +471,22 @@ const fn load_status(status: SavedStatus) -> Status {
         SavedStatus::Standing => Status::Standing,
         SavedStatus::Cancelled => Status::Cancelled,
         SavedStatus::Expired => Status::Expired,
+    }
+}
+
+const fn save_worker(worker: Worker) -> SavedWorker {
+    match worker {
+        Worker::Booting => SavedWorker::Booting,
+        Worker::Ready => SavedWorker::Ready,
+        Worker::Dead => SavedWorker::Dead,
+    }
+}
+
+const fn load_worker(worker: SavedWorker) -> Worker {
+    match worker {
+        SavedWorker::Booting => Worker::Booting,
+        SavedWorker::Ready => Worker::Ready,
+        SavedWorker::Dead => Worker::Dead,
     }
 }
 

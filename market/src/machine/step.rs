@@ -30,6 +30,9 @@ impl Market {
             MarketCommand::CancelBid(command) => self.cancel(now, sender, command, events),
             MarketCommand::AcknowledgeNotice(command) => self.acknowledge(now, sender, command, events),
             MarketCommand::SupplyOffered(offer) => self.offer(now, sender, offer, events),
+            MarketCommand::ReportReady(command) => self.report_ready(sender, command, events),
+            MarketCommand::ReportDead(command) => self.report_dead(now, sender, command, events),
+            MarketCommand::ReportReleased(command) => self.report_released(now, sender, command, events),
             MarketCommand::DefineMarket(command) => {
                 operator_only(sender, "DefineMarket").and_then(|()| self.define(now, command, events))
             }

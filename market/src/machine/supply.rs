@@ -125,7 +125,7 @@ impl Market {
         record.sources.insert(id.clone(), source);
         record.supply = supply;
         let done = record.book.set_supply(supply);
-        record.servers.set_supply(&mut self.leases, supply);
+        record.servers.set_supply(&mut self.leases, supply, self.now);
         if let Err(error) = done {
             self.broke("I2", error.to_string());
         }

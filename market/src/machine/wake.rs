@@ -6,6 +6,7 @@ use proto::market::{LossReason, MarketEvent, ReleaseReason};
 use super::Market;
 use super::bid::Status;
 use super::bounds::{FINISHED_BIDS_MAX, FORGET_PAUSE_MICROSECONDS, FORGOTTEN_AT_ONCE_MAX};
+use super::lease::{Stand, Worker};
 
 impl Market {
     /// When something is due next.
@@ -57,13 +58,22 @@ impl Market {
         for &(_, market) in self.departing.iter().take_while(|(at, _)| *at <= now) {
             if let Some(record) = self.market(market) {
                 record.servers.gone_by(&self.leases, now, &mut gone);
+                let since =
+                    |seconds: u32| (seconds > 0).then(|| now.plus_micros(-1_000_000 * i64::from(seconds)));
+                let rules = &self.rules;
+                let (booting, dead) = (since(rules.provisioning_seconds_max), since(rules.dead_seconds_max));
+                record.servers.overdue(&self.leases, booting, dead, &mut gone);
             }
         }
         // Lease numbers are an order that does not depend on how the state came about.
         gone.sort_unstable_by_key(|&index| self.leases.span(index).first);
         for index in gone {
             let span = *self.leases.span(index);
-            let reason = ReleaseReason::NoticeEnded;
+            let reason = match (span.stand, span.worker) {
+                (Stand::Served, Worker::Dead) => ReleaseReason::WorkerDead,
+                (Stand::Served, _) => ReleaseReason::ProvisioningTimedOut,
+                _ => ReleaseReason::NoticeEnded,
+            };
             let (number, market, leases) = (span.number, span.market, span.leases());
             events.push(MarketEvent::UnitsReleased { number, market, leases, reason });
             self.release(now, span.bid, index, reason);

@@ -13,6 +13,8 @@ pub const BILL_PAGE_MAX: usize = 1_000;
 /// What happened to leases, as far as it changes what they cost.
 pub(super) enum Metered {
     Granted,
+    Ready,
+    Dead { since: Timestamp },
     Leaving { gone_at: Timestamp },
     Staying,
     Over { ended: Option<Timestamp> },
@@ -26,17 +28,19 @@ impl View {
         number: BidNumber,
         market: MarketNumber,
         leases: LeaseSpan,
-        what: Metered,
+        what: &Metered,
     ) {
         let (Some(bid), Some(place)) = (self.bids.get(&number), self.markets.get(&market)) else { return };
         let payer = bid.payer(number);
-        match what {
+        match *what {
             Metered::Granted => {
                 // A gang that was kept although the price is above its limit pays its limit.
                 let limit = bid.effective_limit(&place.id).filter(|_| bid.min_quantity > 1);
                 let rate = limit.map_or(Rate::Market, |limit| Rate::Capped(limit.micros()));
                 self.billing.grant(at, number, leases, market, rate);
             }
+            Metered::Ready => self.billing.ready(at, &payer, leases),
+            Metered::Dead { since } => self.billing.dead(at, &payer, leases, since),
             Metered::Leaving { gone_at } => {
                 let notice = -1_000_000 * i64::from(place.settings.notice_seconds);
                 let cap = bid.highest_limit(&place.id, at.plus_micros(notice));

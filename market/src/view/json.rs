@@ -201,7 +201,6 @@ pub struct Bill {
     pub next: Option<usize>,
 }
 
-
 /// Why and until when a leaving lease is still there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Notice {

@@ -21,25 +21,23 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proto::envelope::EventBatch;
 use proto::machine::CommandKey;
-use proto::market::{
-    BidNumber, LeaseSpan, MarketEvent, MarketNumber, ReleaseReason, RoundNumber, Rules,
-};
+use proto::market::{BidNumber, LeaseSpan, MarketEvent, MarketNumber, ReleaseReason, RoundNumber, Rules};
 use proto::{MarketId, TenantId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use self::bid::{Bid, End};
-use self::bills::Metered;
 pub use self::bills::BILL_PAGE_MAX;
+use self::bills::Metered;
 pub use self::figures::Figures;
 pub use self::history::{CHANGES_KEPT, HOURS_KEPT, MINUTES_KEPT};
-use self::leases::Leaving;
+use self::leases::{Leaving, Worker};
 use self::market::Market;
-use crate::billing::Billing;
 pub use self::market::PERCENTILE_TENANTS_MIN;
 pub use self::pages::{LEASES_PER_PAGE_MAX, PAGE_MAX};
 pub use self::snapshot::{SnapshotError, VERSION};
 pub use self::told::Told;
+use crate::billing::Billing;
 
 /// Up to where a view has read: what it says was true then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -148,27 +146,35 @@ impl View {
                 self.change(*number, *market, |bid| {
                     bid.leases.award(*leases, *market, *round, *available_by)
                 });
-                self.meter(at, *number, *market, *leases, Metered::Granted);
+                self.meter(at, *number, *market, *leases, &Metered::Granted);
             }
             MarketEvent::NoticeGiven { number, market, leases, round, gone_at, reason, kept_by } => {
                 let leaving =
                     Leaving { gone_at: *gone_at, reason: *reason, round: *round, kept_by: *kept_by };
                 self.change(*number, *market, |bid| bid.leases.leave(*leases, leaving));
-                self.meter(at, *number, *market, *leases, Metered::Leaving { gone_at: *gone_at });
+                self.meter(at, *number, *market, *leases, &Metered::Leaving { gone_at: *gone_at });
             }
             MarketEvent::NoticeWithdrawn { number, market, leases, .. } => {
                 self.change(*number, *market, |bid| bid.leases.stay(*leases));
-                self.meter(at, *number, *market, *leases, Metered::Staying);
+                self.meter(at, *number, *market, *leases, &Metered::Staying);
             }
             MarketEvent::UnitsDelayed { number, leases, available_by, .. } => {
                 if let Some(bid) = self.bids.get_mut(number) {
                     bid.leases.delay(*leases, *available_by);
                 }
             }
+            MarketEvent::WorkersReady { number, market, leases } => {
+                self.set_worker(*number, *leases, Worker::Ready);
+                self.meter(at, *number, *market, *leases, &Metered::Ready);
+            }
+            MarketEvent::WorkersDead { number, market, leases, since } => {
+                self.set_worker(*number, *leases, Worker::Dead);
+                self.meter(at, *number, *market, *leases, &Metered::Dead { since: *since });
+            }
             MarketEvent::UnitsReleased { number, market, leases, reason } => {
                 self.change(*number, *market, |bid| bid.leases.release(*leases));
                 let ended = (*reason == ReleaseReason::ServerLost).then_some(at);
-                self.meter(at, *number, *market, *leases, Metered::Over { ended });
+                self.meter(at, *number, *market, *leases, &Metered::Over { ended });
             }
             MarketEvent::PriceChanged { market, round, prices } => {
                 self.billing.set_price(at, *market, prices.price);
@@ -231,6 +237,12 @@ impl View {
         let grown = change(bid);
         if let Some(limit) = bid.limit_in(&market.id) {
             market.winners.change(&bid.tenant, limit, grown);
+        }
+    }
+
+    fn set_worker(&mut self, number: BidNumber, leases: LeaseSpan, worker: Worker) {
+        if let Some(bid) = self.bids.get_mut(&number) {
+            bid.leases.set_worker(leases, worker);
         }
     }
 

@@ -232,6 +232,19 @@ impl World {
         self.send(&gateway(), json)
     }
 
+    /// A worker's, or for others a source's, report on leases of `dfw/a`.
+    pub(crate) fn report(&mut self, by: &Sender, kind: &str, leases: &[u64]) -> Vec<String> {
+        self.send(by, json!({"type": kind, "leases": leases}))
+    }
+
+    pub(crate) fn dead(&mut self, leases: &[u64], seconds_ago: i64) -> Vec<String> {
+        let last = self.now.plus_micros(-1_000_000 * seconds_ago);
+        self.send(
+            &hypervisor("h1"),
+            json!({"type": "ReportDead", "leases": leases, "last_heartbeat_at": last}),
+        )
+    }
+
     /// Events as short lines; instants in seconds since the test began.
     pub(crate) fn lines(&self, events: &[MarketEvent]) -> Vec<String> {
         events.iter().map(|event| self.line(event)).collect()
@@ -274,6 +287,12 @@ impl World {
             }
             MarketEvent::UnitsDelayed { number, leases, available_by, .. } => {
                 format!("delayed {} {} by {}", bid(number), span(*leases), seconds(*available_by))
+            }
+            MarketEvent::WorkersReady { number, leases, .. } => {
+                format!("ready {} {}", bid(number), span(*leases))
+            }
+            MarketEvent::WorkersDead { number, leases, since, .. } => {
+                format!("dead {} {} since {}", bid(number), span(*leases), seconds(*since))
             }
             MarketEvent::UnitsReleased { number, leases, reason, .. } => {
                 let reason = serde_json::to_value(reason).unwrap();

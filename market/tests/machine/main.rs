@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 mod driver;
+mod lives;
 mod model;
 mod properties;
 mod refusals;

@@ -39,6 +39,13 @@ pub(crate) enum Fact {
         lease: u64,
         by: Instant,
     },
+    Ready {
+        lease: u64,
+    },
+    Dead {
+        lease: u64,
+        since: Instant,
+    },
     Released {
         lease: u64,
         reason: ReleaseReason,
@@ -63,11 +70,20 @@ enum State {
     Leaving(Instant, LossReason),
 }
 
+/// A worker, and since when a served lease has been without a ready one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Worker {
+    Booting(Instant),
+    Ready,
+    Dead(Instant),
+}
+
 #[derive(Clone, Debug)]
 struct Lease {
     number: u64,
     market: usize,
     state: State,
+    worker: Worker,
 }
 
 #[derive(Clone, Debug)]
@@ -106,6 +122,9 @@ pub(crate) struct Place {
 pub(crate) struct Model {
     pub(crate) is_highest_rejected: bool,
     pub(crate) pause: Instant,
+    /// How long a lease may be without a worker at first, and later; 0: for ever.
+    pub(crate) booting_max: Instant,
+    pub(crate) dead_max: Instant,
     pub(crate) markets: Vec<Place>,
     pub(crate) bids: Vec<Bid>,
     age: u64,
@@ -331,7 +350,9 @@ impl Model {
             self.bids.iter_mut().find(|bid| bid.leases.iter().any(|other| other.number == lease)).unwrap();
         let place = bid.leases.iter().position(|other| other.number == lease).unwrap();
         let gone = bid.leases.remove(place);
-        if reason == ReleaseReason::ServerLost && !matches!(gone.state, State::Leaving(..)) {
+        let lost =
+            [ReleaseReason::ServerLost, ReleaseReason::ProvisioningTimedOut, ReleaseReason::WorkerDead];
+        if lost.contains(&reason) && !matches!(gone.state, State::Leaving(..)) {
             // The unit queues again: it is the youngest incumbent that is none any more.
             let unit = bid.units.iter_mut().rev().find(|unit| unit.is_incumbent);
             if let Some(unit) = unit {
@@ -354,12 +375,13 @@ impl Model {
 
     /// Vacant servers go to who waits, by lease number.
     fn serve(&mut self, market: usize) {
+        let now = self.now;
         while self.occupied(market) < self.markets[market].supply() {
             let waiting = self.bids.iter_mut().flat_map(|bid| &mut bid.leases);
             let fits =
                 |lease: &&mut Lease| lease.market == market && matches!(lease.state, State::Waiting(..));
             match waiting.filter(fits).min_by_key(|lease| lease.number) {
-                Some(first) => first.state = State::Served,
+                Some(first) => (first.state, first.worker) = (State::Served, Worker::Booting(now)),
                 None => return,
             }
         }
@@ -396,8 +418,12 @@ impl Model {
         let gone = self.bids.iter().flat_map(|bid| &bid.leases).filter(is_gone);
         let mut gone: Vec<u64> = gone.map(|lease| lease.number).collect();
         gone.sort_unstable();
+        let overdue = self.overdue(now);
         for lease in gone {
             self.release(lease, ReleaseReason::NoticeEnded, facts);
+        }
+        for (lease, reason) in overdue {
+            self.release(lease, reason, facts);
         }
         let is_over = |bid: &&Bid| bid.stands && bid.expires_at.is_some_and(|at| at <= now);
         let mut over: Vec<_> =
@@ -415,6 +441,34 @@ impl Model {
         if is_due {
             self.close_round(now, facts);
         }
+    }
+
+    /// Served leases that have been without a worker for too long.
+    fn overdue(&self, now: Instant) -> Vec<(u64, ReleaseReason)> {
+        let served =
+            self.bids.iter().flat_map(|bid| &bid.leases).filter(|lease| lease.state == State::Served);
+        let is_over = |most: Instant, since: Instant| most > 0 && since + most <= now;
+        let overdue = served.filter_map(|lease| match lease.worker {
+            Worker::Booting(since) if is_over(self.booting_max, since) => {
+                Some((lease.number, ReleaseReason::ProvisioningTimedOut))
+            }
+            Worker::Dead(since) if is_over(self.dead_max, since) => {
+                Some((lease.number, ReleaseReason::WorkerDead))
+            }
+            _ => None,
+        });
+        overdue.collect()
+    }
+
+    /// What is known of a lease's worker; none where the lease waits or is over.
+    pub(crate) fn worker(&self, lease: u64) -> Option<Worker> {
+        let found = self.bids.iter().flat_map(|bid| &bid.leases).find(|other| other.number == lease);
+        found.filter(|lease| !matches!(lease.state, State::Waiting(..))).map(|lease| lease.worker)
+    }
+
+    pub(crate) fn set_worker(&mut self, lease: u64, worker: Worker) {
+        let mut leases = self.bids.iter_mut().flat_map(|bid| &mut bid.leases);
+        leases.find(|other| other.number == lease).unwrap().worker = worker;
     }
 
     /// Delays are told in the first round of every five seconds.
@@ -576,6 +630,12 @@ impl Model {
                     let bid = self.bid(*number);
                     let lease = bid.leases.iter_mut().find(|other| other.number == lease).unwrap();
                     lease.state = State::Served;
+                    // Who stays has all the time anew.
+                    lease.worker = match lease.worker {
+                        Worker::Booting(_) => Worker::Booting(now),
+                        Worker::Dead(_) => Worker::Dead(now),
+                        Worker::Ready => Worker::Ready,
+                    };
                     facts.push(Fact::Withdrawn { lease: lease.number });
                     *units -= 1;
                     let has_line = !self.line(market).is_empty();
@@ -596,7 +656,12 @@ impl Model {
                     _ => State::Served,
                 };
                 let by = by.filter(|_| unit >= served);
-                self.bid(number).leases.push(Lease { number: lease, market, state });
+                self.bid(number).leases.push(Lease {
+                    number: lease,
+                    market,
+                    state,
+                    worker: Worker::Booting(now),
+                });
                 facts.push(Fact::Awarded { lease, bid: number, by });
             }
         }

@@ -7,7 +7,7 @@ use proto::{Machine, Price, Timestamp};
 use serde_json::json;
 
 use super::driver::*;
-use super::model::{Fact, Instant, Model};
+use super::model::{Fact, Instant, Model, Worker};
 
 const MARKETS: [&str; 2] = ["dfw/a", "iad/b"];
 const SECOND: Instant = 1_000_000;
@@ -59,11 +59,27 @@ enum Step {
     Rules {
         pause: i64,
         is_highest_rejected: bool,
+        booting_max: i64,
+        dead_max: i64,
+    },
+    /// A source, or the worker itself, says what became of workers.
+    Report {
+        what: Report,
+        first: u64,
+        count: usize,
+        ago: i64,
     },
     /// The turn ends here.
     Turn,
     Restart,
     TakeOver,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Report {
+    Ready,
+    Dead,
+    Released,
 }
 
 fn limits() -> impl Strategy<Value = u64> {
@@ -127,7 +143,21 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..BIDS, 0..6_u64, 1..3_u64).prop_map(|(bid, first, count)| Step::Acknowledge { bid, first, count }),
         8 => supply,
         1 => define,
-        1 => (0..3_i64, any::<bool>()).prop_map(|(pause, is_highest_rejected)| Step::Rules { pause, is_highest_rejected }),
+        1 => (0..3_i64, any::<bool>(), 0..8_i64, 0..8_i64).prop_map(
+            |(pause, is_highest_rejected, booting_max, dead_max)| Step::Rules {
+                pause,
+                is_highest_rejected,
+                booting_max,
+                dead_max,
+            }
+        ),
+        8 => (
+            prop_oneof![3 => Just(Report::Ready), 2 => Just(Report::Dead), 1 => Just(Report::Released)],
+            0..30_u64,
+            1..5_usize,
+            -1..9_i64,
+        )
+            .prop_map(|(what, first, count, ago)| Step::Report { what, first, count, ago }),
         10 => Just(Step::Turn),
         1 => Just(Step::Restart),
         1 => Just(Step::TakeOver),
@@ -219,11 +249,18 @@ impl Race {
         let mut last = Vec::new();
         self.model.wake(self.now(), &mut last);
         self.expected.push(last);
-        let inputs = self.world.turn(std::mem::take(&mut self.commands));
+        let commands = std::mem::take(&mut self.commands);
+        let by_report: Vec<bool> =
+            commands.iter().map(|(_, command)| matches!(command, MarketCommand::ReportReleased(_))).collect();
+        let inputs = self.world.turn(commands);
         let expected = std::mem::take(&mut self.expected);
         assert_eq!(inputs.len(), expected.len());
-        for (events, mut expected) in inputs.iter().zip(expected) {
+        for (place, (events, mut expected)) in inputs.iter().zip(expected).enumerate() {
             let mut facts = facts(events);
+            if place > 0 && by_report.get(place - 1) == Some(&true) {
+                // How the leases lie in spans decides how many acknowledgements there are.
+                facts.retain(|fact| !matches!(fact, Fact::Acknowledged(..)));
+            }
             // Within one input the order of facts about single leases is not the model's business, but who comes
             // first in line is: lease numbers say that.
             facts.sort();
@@ -258,18 +295,92 @@ impl Race {
                 let json = json!({"type": "DefineMarket", "market": MARKETS[*market], "settings": settings});
                 self.push(operator(), json, vec![Fact::Other]);
             }
-            Step::Rules { pause, is_highest_rejected } => {
+            Step::Report { what, first, count, ago } => self.report(*what, *first, *count, *ago),
+            Step::Rules { pause, is_highest_rejected, booting_max, dead_max } => {
                 self.model.pause = pause * SECOND;
+                (self.model.booting_max, self.model.dead_max) = (booting_max * SECOND, dead_max * SECOND);
                 if self.model.is_highest_rejected != *is_highest_rejected {
                     self.model.is_highest_rejected = *is_highest_rejected;
                     self.model.touch();
                 }
                 let rule = if *is_highest_rejected { "highest-rejected" } else { "lowest-accepted" };
-                let rules = json!({"price_rule": rule, "coalesce_milliseconds": pause * 1_000});
+                let rules = json!({
+                    "price_rule": rule, "coalesce_milliseconds": pause * 1_000,
+                    "provisioning_seconds_max": booting_max, "dead_seconds_max": dead_max,
+                });
                 self.push(operator(), json!({"type": "AdoptRules", "rules": rules}), vec![Fact::Other]);
             }
             Step::Wait(_) | Step::Turn | Step::Restart | Step::TakeOver => unreachable!(),
         }
+    }
+
+    /// Reports on living leases side by side, now and then on one that is over or never was.
+    fn report(&mut self, what: Report, first: u64, count: usize, ago: i64) {
+        let now = self.now();
+        let all: Vec<u64> = self.model.leases().iter().map(|&(lease, ..)| lease).collect();
+        let mut leases: Vec<u64> =
+            all.iter().copied().cycle().skip(first as usize).take(count.min(all.len())).collect();
+        if first == 7 {
+            leases.push(1);
+        }
+        leases.sort_unstable();
+        leases.dedup();
+        if leases.is_empty() {
+            leases.push(first);
+        }
+        let (mut facts, mut refusals) = (Vec::new(), Vec::new());
+        for &lease in &leases {
+            let is_leaving = all.contains(&lease)
+                && self
+                    .model
+                    .leases()
+                    .iter()
+                    .any(|&(other, bid, _)| other == lease && self.model.are_leaving(bid, &[lease]));
+            match (self.model.worker(lease), what) {
+                _ if lease == 0 || lease >= self.model.next_lease() => refusals.push("unknown"),
+                _ if !all.contains(&lease) => refusals.push("ended"),
+                (None, Report::Ready) | (Some(Worker::Booting(_)) | None, Report::Dead) => {
+                    refusals.push("not-allowed");
+                }
+                (_, Report::Released) if !is_leaving => refusals.push("not-allowed"),
+                (Some(_), Report::Ready) => facts.push(Fact::Ready { lease }),
+                (Some(_), Report::Dead) => facts.push(Fact::Dead { lease, since: now - ago * SECOND }),
+                (_, Report::Released) => facts.push(Fact::Acknowledged(lease, 1)),
+            }
+        }
+        if what == Report::Dead && ago < 0 {
+            refusals.insert(0, "other");
+        }
+        if let Some(reason) = refusals.first() {
+            facts = vec![Fact::Refused(reason)];
+        } else {
+            let told = std::mem::take(&mut facts);
+            for fact in told {
+                match fact {
+                    Fact::Ready { lease } => self.model.set_worker(lease, Worker::Ready),
+                    Fact::Dead { lease, .. } if self.model.worker(lease) == Some(Worker::Ready) => {
+                        self.model.set_worker(lease, Worker::Dead(now));
+                    }
+                    Fact::Acknowledged(lease, _) => {
+                        self.model.release(lease, ReleaseReason::Acknowledged, &mut facts);
+                        continue;
+                    }
+                    _ => {}
+                }
+                facts.push(fact);
+            }
+        }
+        let kind = match what {
+            Report::Ready => "ReportReady",
+            Report::Dead => "ReportDead",
+            Report::Released => "ReportReleased",
+        };
+        let mut json = json!({"type": kind, "leases": leases});
+        if what == Report::Dead {
+            json["last_heartbeat_at"] = json!(START.plus_micros(now - ago * SECOND));
+        }
+        let by = if first % 2 == 0 { sender(Role::Service, "watch") } else { operator() };
+        self.push(by, json, facts);
     }
 
     fn pick(&self, bid: u64) -> Option<(u64, String)> {
@@ -428,7 +539,7 @@ fn facts(events: &[MarketEvent]) -> Vec<Fact> {
         match event {
             MarketEvent::CommandRefused(refusal) => {
                 let reason = serde_json::to_value(refusal.reason).unwrap();
-                let known = ["ended", "stale", "unknown", "below-reserve", "off-ladder"];
+                let known = ["not-allowed", "ended", "stale", "unknown", "below-reserve", "off-ladder"];
                 let reason = known.into_iter().find(|known| reason == **known).unwrap_or("other");
                 facts.push(Fact::Refused(reason));
             }
@@ -461,6 +572,13 @@ fn facts(events: &[MarketEvent]) -> Vec<Fact> {
             MarketEvent::UnitsDelayed { leases, available_by, .. } => {
                 let by = micros(*available_by);
                 facts.extend((leases.first..leases.end()).map(|lease| Fact::Delayed { lease, by }));
+            }
+            MarketEvent::WorkersReady { leases, .. } => {
+                facts.extend((leases.first..leases.end()).map(|lease| Fact::Ready { lease }));
+            }
+            MarketEvent::WorkersDead { leases, since, .. } => {
+                let since = micros(*since);
+                facts.extend((leases.first..leases.end()).map(|lease| Fact::Dead { lease, since }));
             }
             MarketEvent::UnitsReleased { leases, reason, .. } => {
                 let of = |lease| Fact::Released { lease, reason: *reason };

@@ -157,6 +157,43 @@ pub struct SupplyOffered {
     pub lost: Vec<LeaseNumber>,
 }
 
+/// Says that leases have ready workers: they are charged from now on. A worker speaks of its own lease; a source of
+/// the market, for which nobody else watches workers, of any there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportReady {
+    /// Id of the command.
+    pub id: CommandId,
+    /// Which leases.
+    #[schemars(length(min = 1, max = 10_000))]
+    pub leases: Vec<LeaseNumber>,
+}
+
+/// Says that ready workers of leases are dead: nothing is charged from their last heartbeat on, until they are ready
+/// again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportDead {
+    /// Id of the command.
+    pub id: CommandId,
+    /// Which leases.
+    #[schemars(length(min = 1, max = 10_000))]
+    pub leases: Vec<LeaseNumber>,
+    /// When they were last heard of; charges older than a day stay.
+    pub last_heartbeat_at: Timestamp,
+}
+
+/// Says that leaving workers of leases are drained and gone: the leases are released now instead of at `gone_at`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReportReleased {
+    /// Id of the command.
+    pub id: CommandId,
+    /// Which leases.
+    #[schemars(length(min = 1, max = 10_000))]
+    pub leases: Vec<LeaseNumber>,
+}
+
 /// Opens a market, or changes one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -216,6 +253,12 @@ pub enum MarketCommand {
     AcknowledgeNotice(AcknowledgeNotice),
     /// A source says what it has.
     SupplyOffered(SupplyOffered),
+    /// Workers of leases are ready.
+    ReportReady(ReportReady),
+    /// Workers of leases are dead.
+    ReportDead(ReportDead),
+    /// Leaving workers are gone.
+    ReportReleased(ReportReleased),
     /// An operator opens or changes a market.
     DefineMarket(DefineMarket),
     /// An operator changes the exchange's rules.
@@ -234,6 +277,9 @@ impl<'de> Deserialize<'de> for MarketCommand {
                 CancelBid,
                 AcknowledgeNotice,
                 SupplyOffered,
+                ReportReady,
+                ReportDead,
+                ReportReleased,
                 DefineMarket,
                 AdoptRules,
                 AdoptTrust
@@ -250,6 +296,9 @@ impl Command for MarketCommand {
             Self::CancelBid(command) => &command.id,
             Self::AcknowledgeNotice(command) => &command.id,
             Self::SupplyOffered(command) => &command.id,
+            Self::ReportReady(command) => &command.id,
+            Self::ReportDead(command) => &command.id,
+            Self::ReportReleased(command) => &command.id,
             Self::DefineMarket(command) => &command.id,
             Self::AdoptRules(command) => &command.id,
             Self::AdoptTrust(command) => &command.id,

@@ -56,6 +56,10 @@ pub enum ReleaseReason {
     NeverServed,
     /// Its server died.
     ServerLost,
+    /// Its server had no ready worker in the time that the rules allow.
+    ProvisioningTimedOut,
+    /// Its worker stayed dead for longer than the rules allow.
+    WorkerDead,
 }
 
 /// Why a source's supply is what it is.
@@ -252,6 +256,26 @@ pub enum MarketEvent {
         round: RoundNumber,
         /// When a server will be there at the latest.
         available_by: Timestamp,
+    },
+    /// Leases have ready workers: they are charged from now on.
+    WorkersReady {
+        /// Which bid.
+        number: BidNumber,
+        /// Where.
+        market: MarketNumber,
+        /// The leases.
+        leases: LeaseSpan,
+    },
+    /// Workers of leases are dead: nothing is charged until they are ready again.
+    WorkersDead {
+        /// Which bid.
+        number: BidNumber,
+        /// Where.
+        market: MarketNumber,
+        /// The leases.
+        leases: LeaseSpan,
+        /// Since when.
+        since: Timestamp,
     },
     /// Leases are over, their servers free.
     UnitsReleased {

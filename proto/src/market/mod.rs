@@ -10,7 +10,7 @@ pub use answer::{
 };
 pub use command::{
     AcknowledgeNotice, AdoptRules, AdoptTrust, AmendBid, CancelBid, DefineMarket, MarketCommand, PlaceBid,
-    SupplyOffered, Trust,
+    ReportDead, ReportReady, ReportReleased, SupplyOffered, Trust,
 };
 pub use event::{LeaseSpan, LossReason, MarketEvent, Prices, ReleaseReason, SupplyCause};
 pub use terms::{BidOption, Ladder, MarketSettings, PriceRule, Rules, Terms};

@@ -102,6 +102,11 @@ impl MarketSettings {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_zero(seconds: &u32) -> bool {
+    *seconds == 0
+}
+
 /// What an operator decides about an exchange.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -116,6 +121,14 @@ pub struct Rules {
     pub standing_bids_per_tenant_max: u32,
     /// How long a finished bid is remembered by name, in seconds.
     pub finished_bids_kept_seconds: u32,
+    /// How long a lease may be without a ready worker once it has a server, in seconds; 0: for ever. Then it is
+    /// released, and its unit queues again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub provisioning_seconds_max: u32,
+    /// How long a lease's worker may be dead, in seconds; 0: for ever. Then the lease is released, and its unit queues
+    /// again.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dead_seconds_max: u32,
 }
 
 impl Default for Rules {
@@ -126,6 +139,8 @@ impl Default for Rules {
             standing_bids_max: 4_000_000,
             standing_bids_per_tenant_max: 100_000,
             finished_bids_kept_seconds: 7 * 24 * 3600,
+            provisioning_seconds_max: 0,
+            dead_seconds_max: 0,
         }
     }
 }

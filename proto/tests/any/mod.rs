@@ -11,8 +11,8 @@ use proto::machine::CommandKey;
 use proto::market::{
     Accepted, AcknowledgeNotice, AdoptRules, AdoptTrust, AmendBid, Answer, Awarded, BidOption, CancelBid,
     DefineMarket, Delayed, Expired, Ladder, LeaseSpan, LossReason, MarketCommand, MarketEvent, MarketReport,
-    MarketSettings, Noticed, PlaceBid, PriceRule, Prices, ReleaseReason, Released, Rules, SupplyCause,
-    SupplyOffered, Terms, Trust, Withdrawn,
+    MarketSettings, Noticed, PlaceBid, PriceRule, Prices, ReleaseReason, Released, ReportDead, ReportReady,
+    ReportReleased, Rules, SupplyCause, SupplyOffered, Terms, Trust, Withdrawn,
 };
 use proto::{MarketId, Price, Role, Timestamp};
 
@@ -85,12 +85,14 @@ fn settings() -> impl Strategy<Value = MarketSettings> {
 
 fn rules() -> impl Strategy<Value = Rules> {
     let price_rule = select(vec![PriceRule::LowestAccepted, PriceRule::HighestRejected]);
-    (price_rule, any::<[u32; 4]>()).prop_map(|(price_rule, numbers)| Rules {
+    (price_rule, any::<[u32; 6]>()).prop_map(|(price_rule, numbers)| Rules {
         price_rule,
         coalesce_milliseconds: numbers[0],
         standing_bids_max: numbers[1],
         standing_bids_per_tenant_max: numbers[2],
         finished_bids_kept_seconds: numbers[3],
+        provisioning_seconds_max: numbers[4],
+        dead_seconds_max: numbers[5],
     })
 }
 
@@ -145,6 +147,13 @@ pub(crate) fn command() -> impl Strategy<Value = MarketCommand> {
                 lost,
             })
         }),
+        (id(), vec(any::<u64>(), 0..4))
+            .prop_map(|(id, leases)| MarketCommand::ReportReady(ReportReady { id, leases })),
+        (id(), vec(any::<u64>(), 0..4), instant()).prop_map(|(id, leases, last_heartbeat_at)| {
+            MarketCommand::ReportDead(ReportDead { id, leases, last_heartbeat_at })
+        }),
+        (id(), vec(any::<u64>(), 0..4))
+            .prop_map(|(id, leases)| MarketCommand::ReportReleased(ReportReleased { id, leases })),
         (id(), market_id(), settings()).prop_map(|(id, market, settings)| {
             MarketCommand::DefineMarket(DefineMarket { id, market, settings })
         }),
@@ -234,6 +243,14 @@ fn unit_event() -> impl Strategy<Value = MarketEvent> {
         }),
         (round(), leases(), instant()).prop_map(|((number, market, round), leases, available_by)| {
             MarketEvent::UnitsDelayed { number, market, leases, round, available_by }
+        }),
+        (round(), leases()).prop_map(|((number, market, _), leases)| MarketEvent::WorkersReady {
+            number,
+            market,
+            leases
+        }),
+        (round(), leases(), instant()).prop_map(|((number, market, _), leases, since)| {
+            MarketEvent::WorkersDead { number, market, leases, since }
         }),
         (round(), leases(), release()).prop_map(|((number, market, _), leases, reason)| {
             MarketEvent::UnitsReleased { number, market, leases, reason }

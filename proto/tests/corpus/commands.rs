@@ -7,11 +7,12 @@ use proto::envelope::Commands;
 use proto::machine::CommandKey;
 use proto::market::{
     AcknowledgeNotice, AdoptRules, AdoptTrust, AmendBid, CancelBid, DefineMarket, MarketCommand, PlaceBid,
-    Rules, SupplyCause, SupplyOffered, Terms, Trust,
+    ReportDead, ReportReady, ReportReleased, Rules, SupplyCause, SupplyOffered, Terms, Trust,
 };
 
 use super::{
-    Golden, LATER, each, each_kind, full_terms, golden, id, instant, plain_terms, price_rules, settings, word,
+    Golden, LATER, NOON, each, each_kind, full_terms, golden, id, instant, plain_terms, price_rules,
+    settings, word,
 };
 
 type Examples = Vec<(String, MarketCommand)>;
@@ -29,6 +30,11 @@ pub(super) fn all() -> Vec<Golden> {
             id: id("drained-1"), tenant: id("acme"), bid: id("bid-1"), leases: vec![17, 18], key: KEY,
         })),
         SupplyOffered => supplies(),
+        ReportReady => one(MarketCommand::ReportReady(ReportReady { id: id("ready-1"), leases: vec![17, 18] })),
+        ReportDead => one(MarketCommand::ReportDead(ReportDead {
+            id: id("dead-1"), leases: vec![17], last_heartbeat_at: instant(NOON),
+        })),
+        ReportReleased => one(MarketCommand::ReportReleased(ReportReleased { id: id("gone-1"), leases: vec![17] })),
         DefineMarket => markets(),
         AdoptRules => rules(),
         AdoptTrust => trusts(),

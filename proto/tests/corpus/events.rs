@@ -51,6 +51,10 @@ pub(super) fn all() -> Vec<Golden> {
         UnitsDelayed => one(MarketEvent::UnitsDelayed {
             number: 1, market: 0, leases: leases(), round: 9, available_by: instant(LATER),
         }),
+        WorkersReady => one(MarketEvent::WorkersReady { number: 1, market: 0, leases: leases() }),
+        WorkersDead => one(MarketEvent::WorkersDead {
+            number: 1, market: 0, leases: leases(), since: instant(NOON),
+        }),
         UnitsReleased => release_reasons()
             .into_iter()
             .map(|reason| {
@@ -92,7 +96,7 @@ pub(super) fn loss_reasons() -> Vec<LossReason> {
 }
 
 pub(super) fn release_reasons() -> Vec<ReleaseReason> {
-    each!(ReleaseReason: NoticeEnded, Acknowledged, NeverServed, ServerLost)
+    each!(ReleaseReason: NoticeEnded, Acknowledged, NeverServed, ServerLost, ProvisioningTimedOut, WorkerDead)
 }
 
 fn one(event: MarketEvent) -> Examples {

@@ -1,11 +1,19 @@
-//! Hypervisors: their supply wanders, fails, leaves with notice and comes back.
+//! Hypervisors: their supply wanders, fails, leaves with notice and comes back; workers on their servers become ready,
+//! die, come back or do not.
+
+use std::collections::BTreeMap;
 
 use proto::machine::{Role, Sender};
-use proto::market::{MarketCommand, SupplyCause, SupplyOffered};
+use proto::market::{
+    LeaseNumber, LeaseSpan, MarketCommand, ReportDead, ReportReady, SupplyCause, SupplyOffered,
+};
 use proto::{PrincipalId, SourceId, Timestamp};
 
 use super::Listing;
 use crate::chance::Chance;
+
+/// Workers that a hypervisor keeps in mind; of more it says nothing.
+const WORKERS_MAX: usize = 10_000;
 
 /// How a hypervisor behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +26,22 @@ pub struct HypervisorHabits {
     pub host_leaves_permille: u64,
     /// Of a thousand statements, how many are sent again although they are known or old.
     pub repeats_permille: u64,
+    /// Most time that a server takes until its worker is ready, in milliseconds.
+    pub boot_milliseconds_max: u64,
+    /// Of a thousand workers, how many die; half of those come back.
+    pub dies_permille: u64,
 }
 
 impl Default for HypervisorHabits {
     fn default() -> Self {
-        Self { units_max: 24, interval_milliseconds: 4_000, host_leaves_permille: 80, repeats_permille: 50 }
+        Self {
+            units_max: 24,
+            interval_milliseconds: 4_000,
+            host_leaves_permille: 80,
+            repeats_permille: 50,
+            boot_milliseconds_max: 40_000,
+            dies_permille: 100,
+        }
     }
 }
 
@@ -35,6 +54,14 @@ struct Offer {
     last: Option<MarketCommand>,
 }
 
+/// What a hypervisor will say of a worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Saying {
+    Ready,
+    Dead,
+    ReadyAgain,
+}
+
 /// A hypervisor.
 #[derive(Clone, Debug)]
 pub struct Hypervisor {
@@ -42,6 +69,8 @@ pub struct Hypervisor {
     habits: HypervisorHabits,
     chance: Chance,
     offers: Vec<Offer>,
+    /// What it will say of workers, by when.
+    workers: BTreeMap<(Timestamp, LeaseNumber), Saying>,
     next_at: Timestamp,
     commands: u64,
     run: String,
@@ -63,7 +92,8 @@ impl Hypervisor {
             .iter()
             .map(|listing| Offer { listing: listing.clone(), units: 0, generation, last: None })
             .collect();
-        Self { principal, habits, chance, offers, next_at: start, commands: 0, run: run.to_owned() }
+        let (workers, run) = (BTreeMap::new(), run.to_owned());
+        Self { principal, habits, chance, offers, workers, next_at: start, commands: 0, run }
     }
 
     /// Who it is.
@@ -72,15 +102,65 @@ impl Hypervisor {
     }
 
     /// When it next does something.
-    pub const fn next_at(&self) -> Timestamp {
-        self.next_at
+    pub fn next_at(&self) -> Timestamp {
+        self.workers.first_key_value().map_or(self.next_at, |(&(at, _), _)| at.min(self.next_at))
     }
 
-    /// What it says at `now`; nothing before [`Hypervisor::next_at`].
-    pub fn act(&mut self, now: Timestamp) -> Vec<MarketCommand> {
-        if now < self.next_at {
-            return Vec::new();
+    /// Leases were granted that will have servers of its; where all are still occupied, by an instant.
+    pub fn grant(&mut self, now: Timestamp, leases: LeaseSpan, available_by: Option<Timestamp>) {
+        for lease in leases.first..leases.end() {
+            if self.workers.len() >= WORKERS_MAX {
+                return;
+            }
+            let boot = self.chance.between(1, self.habits.boot_milliseconds_max.max(1));
+            let from = available_by.map_or(now, |by| by.max(now));
+            self.workers.insert((from.plus_micros((boot * 1_000) as i64), lease), Saying::Ready);
         }
+    }
+
+    /// What it says of workers at `now`. A lease that is over, or still waits, is refused; then it says no more of it.
+    fn report(&mut self, now: Timestamp) -> Vec<MarketCommand> {
+        let mut said = Vec::new();
+        while let Some((&(at, lease), &saying)) =
+            self.workers.first_key_value().filter(|((at, _), _)| *at <= now)
+        {
+            self.workers.remove(&(at, lease));
+            self.commands += 1;
+            let Ok(id) = format!("{}-{}-{}", self.principal, self.run, self.commands).parse() else {
+                continue;
+            };
+            let leases = vec![lease];
+            let later = now.plus_micros((self.chance.between(5_000, 200_000) * 1_000) as i64);
+            said.push(match saying {
+                Saying::Ready | Saying::ReadyAgain => {
+                    if self.chance.permille(self.habits.dies_permille) {
+                        self.workers.insert((later, lease), Saying::Dead);
+                    }
+                    MarketCommand::ReportReady(ReportReady { id, leases })
+                }
+                Saying::Dead => {
+                    if self.chance.permille(500) {
+                        self.workers.insert((later, lease), Saying::ReadyAgain);
+                    }
+                    let ago = self.chance.between(0, 30_000) * 1_000;
+                    let last_heartbeat_at = now.plus_micros(-(ago as i64));
+                    MarketCommand::ReportDead(ReportDead { id, leases, last_heartbeat_at })
+                }
+            });
+        }
+        said
+    }
+
+    /// What it says at `now`: nothing before [`Hypervisor::next_at`].
+    pub fn act(&mut self, now: Timestamp) -> Vec<MarketCommand> {
+        let mut said = self.report(now);
+        if self.next_at <= now {
+            said.extend(self.offer(now));
+        }
+        said
+    }
+
+    fn offer(&mut self, now: Timestamp) -> Vec<MarketCommand> {
         let fresh: Vec<usize> = (0..self.offers.len()).filter(|&at| self.offers[at].last.is_none()).collect();
         if !fresh.is_empty() {
             return fresh.into_iter().filter_map(|at| self.open(at)).collect();

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use market::Market;
+use market::view::View;
 use proto::envelope::{Answers, Commands, EventBatch};
 use proto::machine::{Broken, Role, Sender};
 use proto::market::{
-    AdoptRules, AdoptTrust, Answer, DefineMarket, Ladder, MarketCommand, MarketEvent, MarketSettings, Rules,
-    Trust,
+    AdoptRules, AdoptTrust, Answer, DefineMarket, Ladder, LeaseNumber, MarketCommand, MarketEvent,
+    MarketSettings, ReleaseReason, Rules, Trust,
 };
 use proto::{Price, StreamName, Timestamp, subject};
 use turn::{Outgoing, Settings, Turn};
@@ -134,6 +135,10 @@ pub struct Outcome {
     pub noticed: u64,
     /// Notices withdrawn, in units.
     pub withdrawn: u64,
+    /// Workers that became ready.
+    pub ready: u64,
+    /// Workers that died.
+    pub died: u64,
 }
 
 /// A world.
@@ -149,6 +154,10 @@ pub struct World {
     buses: Buses,
     runners: [Option<Runner>; 2],
     checker: Turn<Market>,
+    /// The bystander's view, which bills.
+    view: View,
+    /// When leaving leases are gone at the earliest.
+    notices: BTreeMap<LeaseNumber, Timestamp>,
     agenda: BTreeMap<(Timestamp, u64), Happening>,
     scheduled: u64,
     is_settling: bool,
@@ -182,6 +191,8 @@ impl World {
             },
             runners: [None, None],
             checker: Turn::new(stream.clone(), settings),
+            view: View::new(),
+            notices: BTreeMap::new(),
             stream,
             agenda: BTreeMap::new(),
             scheduled: 0,
@@ -259,7 +270,12 @@ impl World {
         });
         // Rounds that close with every turn, and rounds that wait.
         let coalesce_milliseconds = [0, 250, 2_000][self.chance.below(3) as usize];
-        let rules = Rules { coalesce_milliseconds, ..Rules::default() };
+        let rules = Rules {
+            coalesce_milliseconds,
+            provisioning_seconds_max: self.chance.between(0, 60) as u32,
+            dead_seconds_max: self.chance.between(0, 120) as u32,
+            ..Rules::default()
+        };
         let rules = "rules".parse().map(|id| AdoptRules { id, rules });
         let trust = "trust".parse().map(|id| AdoptTrust { id, trusted: trusted.collect() });
         let mut commands: Vec<MarketCommand> = rules.map(MarketCommand::AdoptRules).into_iter().collect();
@@ -415,20 +431,59 @@ impl World {
             self.checker.check()?;
             let batch: EventBatch<MarketEvent> = serde_json::from_slice(&row.events)
                 .map_err(|error| Broken { invariant: "I14", details: error.to_string() })?;
+            let gap = self.view.apply_batch(&batch);
+            gap.map_err(|gap| Broken { invariant: "I6", details: gap.to_string() })?;
             for event in batch.entries.iter().flat_map(|entry| &entry.events) {
-                match event {
-                    MarketEvent::UnitsAwarded { leases, .. } => {
-                        self.outcome.awarded += u64::from(leases.units);
+                self.watch(batch.at, event)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts what happened, lets hypervisors know of leases, and sees that nobody is released before the instant that
+    /// a notice named.
+    fn watch(&mut self, at: Timestamp, event: &MarketEvent) -> Result<(), Broken> {
+        match *event {
+            MarketEvent::UnitsAwarded { leases, available_by, .. } => {
+                self.outcome.awarded += u64::from(leases.units);
+                // Whose servers they are does not matter to the market: all of both have some everywhere.
+                let who = leases.first as usize % self.hypervisors.len();
+                self.hypervisors[who].grant(at, leases, available_by);
+            }
+            MarketEvent::NoticeGiven { leases, gone_at, .. } => {
+                self.outcome.noticed += u64::from(leases.units);
+                self.notices.extend((leases.first..leases.end()).map(|lease| (lease, gone_at)));
+            }
+            MarketEvent::NoticeWithdrawn { leases, .. } => {
+                self.outcome.withdrawn += u64::from(leases.units);
+                self.notices.retain(|&lease, _| !leases.contains(lease));
+            }
+            MarketEvent::WorkersReady { leases, .. } => self.outcome.ready += u64::from(leases.units),
+            MarketEvent::WorkersDead { leases, .. } => self.outcome.died += u64::from(leases.units),
+            MarketEvent::UnitsReleased { leases, reason, .. } => {
+                for lease in leases.first..leases.end() {
+                    let gone_at = self.notices.remove(&lease);
+                    let is_early = gone_at.is_none_or(|gone_at| at < gone_at);
+                    if reason == ReleaseReason::NoticeEnded && is_early {
+                        let details = format!("lease {lease} is released at {at}, notice until {gone_at:?}");
+                        return Err(Broken { invariant: "I8", details });
                     }
-                    MarketEvent::NoticeGiven { leases, .. } => {
-                        self.outcome.noticed += u64::from(leases.units);
-                    }
-                    MarketEvent::NoticeWithdrawn { leases, .. } => {
-                        self.outcome.withdrawn += u64::from(leases.units);
-                    }
-                    _ => {}
                 }
             }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// What leases cost adds up, and a view that was read from bytes says the same.
+    fn check_bills(&self) -> Result<(), Broken> {
+        let broken = |details: String| Broken { invariant: "I5", details };
+        if let Some(fault) = self.view.billing_fault() {
+            return Err(broken(fault));
+        }
+        let read = View::restore(&self.view.snapshot()).map_err(|error| broken(error.to_string()))?;
+        if read != self.view {
+            return Err(broken("a view's snapshot gives another view".to_owned()));
         }
         Ok(())
     }
@@ -471,6 +526,7 @@ impl World {
             return Err(Broken { invariant: "I3", details });
         }
         self.check_replays()?;
+        self.check_bills()?;
         for (storefront, _) in &self.storefronts {
             for answer in storefront.answers().values() {
                 self.outcome.answered += 1;

@@ -3,6 +3,7 @@
 pub mod bids;
 pub mod broker;
 pub mod files;
+pub mod leases;
 pub mod prices;
 pub mod replay;
 pub mod simulate;

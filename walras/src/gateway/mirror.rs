@@ -118,7 +118,7 @@ impl Mirror {
     }
 }
 
-async fn open_at_end(bus: &Bus, exchange: &StreamName) -> Result<Reader, BusError> {
+pub(crate) async fn open_at_end(bus: &Bus, exchange: &StreamName) -> Result<Reader, BusError> {
     let stream = proto::subject::event_stream("market", exchange);
     let end = bus.stream_state(&stream).await?;
     let after = (end.last > 0).then_some(Position { created: end.created, sequence: end.last });

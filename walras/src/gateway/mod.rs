@@ -12,6 +12,7 @@ pub mod cursor;
 mod desk;
 pub mod familiar;
 mod identity;
+mod leases;
 pub mod live;
 pub mod markets;
 mod mirror;
@@ -36,6 +37,7 @@ use tokio::sync::Semaphore;
 
 pub use desk::Desk;
 pub use identity::{Identity, TokenHash, hash_token};
+pub(crate) use mirror::open_at_end;
 use problem::Problem;
 
 /// What every request can use.
@@ -103,6 +105,9 @@ pub fn router(gateway: Arc<Gateway>, body_bytes_max: usize) -> Router {
         .route("/v1/bids/{id}/acknowledge", post(bids::acknowledge))
         .route("/v1/bids/{id}/salts", get(transcripts::salts))
         .route("/v1/transcripts/{exchange}", get(transcripts::records))
+        .route("/v1/leases", get(leases::list))
+        .route("/v1/leases/{lease}", get(leases::show))
+        .route("/v1/bills/{month}", get(leases::bill))
         .route("/v1/markets", get(markets::list))
         .route("/v1/markets/{region}/{class}", get(markets::show))
         .route("/v1/markets/{region}/{class}/history", get(markets::history))

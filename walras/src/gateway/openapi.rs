@@ -1,7 +1,7 @@
 //! The OpenAPI document of the gateway, made from the types that it reads and writes. Served at `/openapi.json`
 //! and committed as `walras/openapi.json`.
 
-use market::view::json::{BidAlone, History, MarketAlone, Markets};
+use market::view::json::{BidAlone, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets};
 use market::view::transcript::{Record, Salts};
 use proto::market::{Answer, MarketReport};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
@@ -148,6 +148,55 @@ const OPERATIONS: &[Operation] = &[
         answer: "Record",
         needs_token: false,
         refusals: &[400, 404, 422, 503],
+    },
+    Operation {
+        method: "get",
+        path: "/v1/leases",
+        id: "listLeases",
+        summary: "Your leases that are not over, by bid, with what they have cost.",
+        path_parameters: &[],
+        query: &[
+            ("after", "integer", "List what comes after this, as the previous page's `next` says."),
+            ("limit", "integer", "Those of at most so many bids, up to 1,000; 100 where it is missing."),
+            EXCHANGE,
+            WAIT_FOR,
+        ],
+        body: None,
+        success: 200,
+        answer: "LeasePage",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/leases/{lease}",
+        id: "showLease",
+        summary: "One of your leases: what it has cost, segment by segment, price by price.",
+        path_parameters: &["lease"],
+        query: &[EXCHANGE, WAIT_FOR],
+        body: None,
+        success: 200,
+        answer: "LeaseAlone",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/bills/{month}",
+        id: "showBill",
+        summary: "Your bill for a month such as 2026-11: total, ledger, and a page of lines and of segments.",
+        path_parameters: &["month"],
+        query: &[
+            ("after", "integer", "Lines and segments after so many, as the previous page's `next` says."),
+            ("limit", "integer", "At most so many of each, up to 1,000."),
+            EXCHANGE,
+            WAIT_FOR,
+        ],
+        body: None,
+        success: 200,
+        answer: "Bill",
+        needs_token: true,
+        refusals: READ_REFUSALS,
     },
     Operation {
         method: "get",
@@ -327,6 +376,9 @@ fn schemas() -> Value {
     generator.subschema_for::<AcknowledgeRequest>();
     generator.subschema_for::<BidAlone>();
     generator.subschema_for::<BidsPage>();
+    generator.subschema_for::<LeasePage>();
+    generator.subschema_for::<LeaseAlone>();
+    generator.subschema_for::<Bill>();
     generator.subschema_for::<MarketAlone>();
     generator.subschema_for::<Markets>();
     generator.subschema_for::<History>();

@@ -12,6 +12,9 @@ use proto::{StreamName, Timestamp, subject};
 use runtime::batcher::Batcher;
 use runtime::bus::Bus;
 use simulations::outside::{Hypervisor, Storefront};
+use tokio::sync::broadcast::error::TryRecvError;
+
+use super::grants::{Grant, Grants};
 
 /// A party that is silent looks at its answers this often, at least.
 const LOOK: Duration = Duration::from_millis(250);
@@ -46,6 +49,12 @@ impl Party {
         }
     }
 
+    fn granted(&mut self, now: Timestamp, grant: Grant) {
+        if let Self::Hypervisor(hypervisor) = self {
+            hypervisor.grant(now, grant.leases, grant.available_by);
+        }
+    }
+
     fn told(&mut self, payload: &[u8]) {
         let Self::Storefront(storefront) = self else { return };
         let Ok(told) = serde_json::from_slice::<Answers<Answer>>(payload) else { return };
@@ -62,14 +71,23 @@ pub(super) async fn live(
     mut party: Party,
     bus: Bus,
     exchange: StreamName,
+    grants: &Grants,
     unique: String,
     clock: fn() -> Timestamp,
 ) -> Result<()> {
     let sender = party.sender();
     let mut answers = bus.listen(&subject::answer(&sender.principal)).await?;
+    let mut granted = grants.subscribe();
     let batcher = Batcher::start(bus.clone(), subject::command("market", &exchange, &sender), unique);
     loop {
         let now = clock();
+        loop {
+            match granted.try_recv() {
+                Ok(grant) => party.granted(now, grant),
+                Err(TryRecvError::Lagged(_)) => {}
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
         let commands = party.act(now).iter().map(serde_json::to_vec).collect::<Result<Vec<_>, _>>()?;
         let sends = commands.into_iter().map(|json| batcher.send(Bytes::from(json)));
         for outcome in futures::future::join_all(sends).await {

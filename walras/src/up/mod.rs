@@ -1,6 +1,7 @@
 //! `walras up`: the whole system on one machine; and its services one at a time.
 
 mod demo;
+mod grants;
 mod ground;
 mod keys;
 mod parties;
@@ -98,17 +99,27 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
     market_service::start(&mut shell, &bus, &journal, &config, &owner()?, parties.trusted())?;
     let address = start_gateway(&mut shell, &bus, &config, &principal, &parties.tokens).await?;
+    let grants = grants::nobody();
+    for exchange in exchanges.iter().filter(|_| wants_demo && config.demo.enabled) {
+        let follows = grants::follow(bus.clone(), exchange.clone(), grants.clone());
+        shell.spawn(format!("demo grants {exchange}"), Stage::Entrance, |stop| async move {
+            tokio::select! {
+                ended = follows => ended,
+                () = stop.into_requested() => Ok(()),
+            }
+        });
+    }
     for party in parties.demo(&config, clock())? {
         let mut options = ground::options(&config, server.as_ref(), &party.principal, party.seed)?;
         options.may_see_streams = false;
         let party_bus = Bus::connect(options).await.with_context(|| format!("demo {}", party.principal))?;
-        let health = shell.health().clone();
+        let (health, grants) = (shell.health().clone(), grants.clone());
         let task = async move {
             // Before its markets are open nobody can trade in them.
             while !health.is_ready() {
                 tokio::time::sleep(READY_LOOK).await;
             }
-            demo::live(party.party, party_bus, party.exchange, unique(), clock).await
+            demo::live(party.party, party_bus, party.exchange, &grants, unique(), clock).await
         };
         shell.spawn(format!("demo {}", party.principal), Stage::Entrance, |stop| async move {
             tokio::select! {
