@@ -74,6 +74,7 @@ impl World {
             leases: BTreeMap::new(),
             waiting: Vec::new(),
         };
+        world.ask(Role::Operator, json!({"type": "AdoptRules", "rules": {"coalesce_milliseconds": 0}}));
         let settings = json!({"reserve": "0.001", "notice_seconds": 60});
         world.ask(Role::Operator, json!({"type": "DefineMarket", "market": "dfw/a", "settings": settings}));
         world.ask(

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, Query, State};
+use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use market::billing::Month;
@@ -12,6 +12,7 @@ use proto::market::LeaseNumber;
 use serde::Deserialize;
 
 use super::Gateway;
+use super::asked::{Asked, Parted, page};
 use super::problem::Problem;
 
 /// Bids whose leases are on a page where nothing is said.
@@ -34,22 +35,22 @@ pub struct PageQuery {
 /// `GET /v1/leases`
 pub(super) async fn list(
     State(gateway): State<Arc<Gateway>>,
-    Query(query): Query<PageQuery>,
+    Asked(query): Asked<PageQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let tenant = gateway.identity.admit(&headers)?;
     let exchange = gateway.desk.exchange_named(query.exchange.as_ref());
-    let limit = query.limit.unwrap_or(PAGE_DEFAULT);
+    let limit = page(query.limit, PAGE_DEFAULT)?;
     let read = |view: &market::view::View| view.leases(&tenant, query.after, limit);
-    let page = gateway.desk.read(exchange, query.wait_for.unwrap_or(0), read).await?;
-    Ok(Json(page).into_response())
+    let part = gateway.desk.read(exchange, query.wait_for.unwrap_or(0), read).await?;
+    Ok(Json(part).into_response())
 }
 
 /// `GET /v1/leases/{lease}`
 pub(super) async fn show(
     State(gateway): State<Arc<Gateway>>,
-    Path(lease): Path<String>,
-    Query(query): Query<PageQuery>,
+    Parted(lease): Parted<String>,
+    Asked(query): Asked<PageQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let tenant = gateway.identity.admit(&headers)?;
@@ -65,8 +66,8 @@ pub(super) async fn show(
 /// `GET /v1/bills/{month}`
 pub(super) async fn bill(
     State(gateway): State<Arc<Gateway>>,
-    Path(month): Path<String>,
-    Query(query): Query<PageQuery>,
+    Parted(month): Parted<String>,
+    Asked(query): Asked<PageQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let tenant = gateway.identity.admit(&headers)?;
@@ -75,8 +76,8 @@ pub(super) async fn bill(
         Problem::malformed("month", &month, &error.to_string())
     })?;
     let after = usize::try_from(query.after.unwrap_or(0)).unwrap_or(usize::MAX);
-    let limit = query.limit.unwrap_or(market::view::BILL_PAGE_MAX);
+    let limit = page(query.limit, market::view::BILL_PAGE_MAX)?;
     let read = |view: &market::view::View| view.bill(&tenant, of, after, limit);
-    let page = gateway.desk.read(exchange, query.wait_for.unwrap_or(0), read).await?;
-    Ok(Json(page).into_response())
+    let part = gateway.desk.read(exchange, query.wait_for.unwrap_or(0), read).await?;
+    Ok(Json(part).into_response())
 }
