@@ -32,6 +32,11 @@ impl Market {
             MarketEvent::UnitsAwarded { number, market, leases, available_by, .. } => {
                 self.for_bid(*number, |this, place| this.grant(place, *market, *leases, *available_by));
             }
+            MarketEvent::UnitsMoved { number, market, leases, replaces, available_by, .. } => {
+                self.for_bid(*number, |this, place| {
+                    this.units_moved(place, *market, *leases, *replaces, *available_by);
+                });
+            }
             MarketEvent::NoticeGiven { number, leases, gone_at, reason, .. } => {
                 self.for_bid(*number, |this, place| this.notice_given(place, *leases, *gone_at, *reason));
             }

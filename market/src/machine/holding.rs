@@ -187,9 +187,28 @@ impl Market {
         }
     }
 
-    /// Workers of leases are ready.
+    /// Units that a bid keeps get other leases.
+    pub(super) fn units_moved(
+        &mut self,
+        place: u32,
+        market: MarketNumber,
+        leases: LeaseSpan,
+        replaces: LeaseNumber,
+        available_by: Option<Timestamp>,
+    ) {
+        self.grant(place, market, leases, available_by);
+        self.for_range(place, leases, |this, index| {
+            let first = this.leases.span(index).first;
+            this.leases.set_replaces(index, replaces + (first - leases.first));
+        });
+    }
+
+    /// Workers of leases are ready. What the leases replace is told to go by events of its own.
     pub(super) fn workers_ready(&mut self, place: u32, range: LeaseSpan) {
-        self.for_range(place, range, |this, index| this.set_worker(index, Worker::Ready));
+        self.for_range(place, range, |this, index| {
+            this.leases.set_replaces(index, 0);
+            this.set_worker(index, Worker::Ready);
+        });
     }
 
     /// Workers of leases are dead. Who was dead already has been since that was said first.
@@ -301,10 +320,10 @@ impl Market {
 /// Whether units that were won go back to their places in the queue when their leases end so.
 const fn queues_again(reason: ReleaseReason) -> bool {
     use ReleaseReason::{
-        Acknowledged, NeverServed, NoticeEnded, ProvisioningTimedOut, ServerLost, WorkerDead,
+        Acknowledged, NeverServed, NoticeEnded, ProvisioningTimedOut, Replaced, ServerLost, WorkerDead,
     };
     match reason {
         ServerLost | ProvisioningTimedOut | WorkerDead => true,
-        NoticeEnded | Acknowledged | NeverServed => false,
+        NoticeEnded | Acknowledged | NeverServed | Replaced => false,
     }
 }

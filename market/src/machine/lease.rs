@@ -61,6 +61,8 @@ pub(super) struct Span {
     /// been without a ready worker.
     pub(super) until: Timestamp,
     pub(super) number: BidNumber,
+    /// The first of the leases that these replace, one for one, until they have ready workers; 0 replaces none.
+    pub(super) replaces: LeaseNumber,
     /// The bid's place.
     pub(super) bid: u32,
     /// 0 marks a free record.
@@ -85,7 +87,9 @@ impl Span {
         let place = u64::from(self.units)
             | (u64::from(self.market) << 32)
             | ((self.stand.code() | ((self.worker as u64) << 8)) << 48);
-        digest(Kind::Lease, [self.first, place, self.number, self.until.micros() as u64])
+        // Numbers stay far below 2^40: what is replaced has the upper bits to itself, nearly always.
+        let first = self.first ^ self.replaces.rotate_left(40);
+        digest(Kind::Lease, [first, place, self.number, self.until.micros() as u64])
     }
 }
 
@@ -204,6 +208,7 @@ impl Leases {
             behind: NONE,
             market,
             stand,
+            replaces: 0,
             worker: Worker::Booting,
         }
     }
@@ -236,6 +241,7 @@ impl Leases {
         }
         let rest = self.span_mut(index);
         rest.first += u64::from(units);
+        rest.replaces += if rest.replaces == 0 { 0 } else { u64::from(units) };
         rest.units -= units;
         rest.older = oldest;
         let parts = [*self.span(index), *self.span(oldest)];
@@ -300,7 +306,8 @@ impl Leases {
             return;
         };
         let is_served = above.stand == Stand::Served && below.stand == Stand::Served;
-        let is_alike = (above.worker, above.until) == (below.worker, below.until);
+        let is_alike = (above.worker, above.until) == (below.worker, below.until)
+            && (above.replaces, below.replaces) == (0, 0);
         if !is_served || !is_alike || above.market != below.market || below.leases().end() != above.first {
             return;
         }
@@ -319,6 +326,16 @@ impl Leases {
         self.span_mut(older).units = 0;
         self.free.push(older);
         self.live -= 1;
+    }
+
+    /// Says which leases a span replaces, one for one.
+    pub(super) fn set_replaces(&mut self, index: u32, replaces: LeaseNumber) {
+        if self.span(index).replaces != replaces {
+            self.sum.remove(self.span(index).digest());
+            self.span_mut(index).replaces = replaces;
+            let changed = self.span(index).digest();
+            self.sum.add(changed);
+        }
     }
 
     /// Tells a waiting span another instant.

@@ -6,8 +6,8 @@
 use proto::envelope::RefusalReason;
 use proto::machine::{Role, Sender};
 use proto::market::{
-    BidNumber, LEASES_NAMED_MAX, LeaseNumber, LeaseSpan, MarketEvent, MarketNumber, ReleaseReason,
-    ReportDead, ReportReady, ReportReleased,
+    BidNumber, LEASES_NAMED_MAX, LeaseNumber, LeaseSpan, LossReason, MarketEvent, MarketNumber, MoveLeases,
+    ReleaseReason, ReportDead, ReportReady, ReportReleased,
 };
 use proto::{SourceId, Timestamp};
 
@@ -30,6 +30,7 @@ struct Named {
 impl Market {
     pub(super) fn report_ready(
         &mut self,
+        now: Timestamp,
         sender: &Sender,
         command: &ReportReady,
         events: &mut Vec<MarketEvent>,
@@ -39,10 +40,94 @@ impl Market {
             Stand::Served | Stand::Leaving(_) => Ok(()),
         })?;
         for Named { place, number, market, leases } in named {
+            let replaced = self.replaced_by(place, leases);
             events.push(MarketEvent::WorkersReady { number, market, leases });
             self.workers_ready(place, leases);
+            for leases in replaced {
+                let reason = ReleaseReason::Replaced;
+                events.push(MarketEvent::UnitsReleased { number, market, leases, reason });
+                self.units_released(now, place, leases, reason);
+            }
         }
         Ok(())
+    }
+
+    /// Leaving leases that leases of the same bid replace, as pieces of spans.
+    fn replaced_by(&self, place: u32, leases: LeaseSpan) -> Vec<LeaseSpan> {
+        let Some(bid) = self.bids.get(place) else { return Vec::new() };
+        let found = self.leases.find(bid.leases, leases.first).map(|index| self.leases.span(index));
+        let Some(span) = found.filter(|span| span.replaces != 0) else { return Vec::new() };
+        let first = span.replaces + (leases.first - span.first);
+        let end = first + u64::from(leases.units);
+        let leaving = self.leases.of(bid.leases).filter(|(_, span)| matches!(span.stand, Stand::Leaving(_)));
+        let within = leaving.filter_map(|(_, span)| {
+            let (from, to) = (span.first.max(first), span.leases().end().min(end));
+            (from < to).then(|| LeaseSpan { first: from, units: (to - from) as u32 })
+        });
+        within.collect()
+    }
+
+    pub(super) fn move_leases(
+        &mut self,
+        now: Timestamp,
+        sender: &Sender,
+        command: &MoveLeases,
+        events: &mut Vec<MarketEvent>,
+    ) -> Checked<()> {
+        let gone_at = command.gone_at;
+        if gone_at < now {
+            let problem = format!("must not be before now, {now}");
+            return refuse(RefusalReason::OutOfRange, "gone_at", gone_at, problem);
+        }
+        if sender.role == Role::Worker {
+            let problem = "a worker moves nothing";
+            return refuse(RefusalReason::NotAllowed, "type", "MoveLeases", problem);
+        }
+        let named = self.named_leases(sender, &command.leases, |span| match span.stand {
+            Stand::Served => Ok(()),
+            Stand::Waiting => Err("has no server that could go"),
+            Stand::Leaving(_) => Err("has to leave already"),
+        })?;
+        let reason = if sender.role == Role::Operator { LossReason::Operator } else { LossReason::Host };
+        for piece in named {
+            self.move_piece(&piece, gone_at, reason, events);
+        }
+        Ok(())
+    }
+
+    /// Gives notice to leases and grants others in their place: where servers are vacant at once, else in line.
+    fn move_piece(
+        &mut self,
+        piece: &Named,
+        gone_at: Timestamp,
+        reason: LossReason,
+        events: &mut Vec<MarketEvent>,
+    ) {
+        let Named { place, number, market, leases } = *piece;
+        let (round, kept_by) = (self.next.round, None);
+        events.push(MarketEvent::NoticeGiven { number, market, leases, round, gone_at, reason, kept_by });
+        self.notice_given(place, leases, gone_at, reason);
+        let Some(record) = self.market(market) else { return };
+        let served = leases.units.min(record.servers.vacant());
+        let in_line = leases.units - served;
+        // Between rounds more may be won than there are servers: then nobody knows better than the host's own end.
+        let promised = (in_line > 0).then(|| record.servers.promise(in_line).unwrap_or(gone_at));
+        let mut replaces = leases.first;
+        for (units, available_by) in [(served, None), (in_line, promised)] {
+            if units > 0 {
+                let leases = LeaseSpan { first: self.next.lease, units };
+                events.push(MarketEvent::UnitsMoved {
+                    number,
+                    market,
+                    leases,
+                    replaces,
+                    round,
+                    available_by,
+                });
+                self.units_moved(place, market, leases, replaces, available_by);
+                replaces += u64::from(units);
+            }
+        }
     }
 
     pub(super) fn report_dead(

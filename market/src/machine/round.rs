@@ -279,7 +279,7 @@ impl Market {
         let final_until = record.withdraw_until(now);
         let mut spans = std::mem::take(&mut self.scratch.spans);
         spans.clear();
-        let may_stay = |stand: Stand| matches!(stand, Stand::Leaving(reason) if !reason.is_own_exit());
+        let may_stay = |stand: Stand| matches!(stand, Stand::Leaving(reason) if reason.is_withdrawable());
         let fitting =
             self.leases.of(bid.leases).filter(|(_, span)| span.market == market && may_stay(span.stand));
         spans.extend(fitting.map(|(index, _)| index));

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::Market;
 use super::bid::{Bid, Lots, Status, Tomb};
 use super::digest::{Sum, text};
-use super::lease::{Head, Leases, Stand, Worker};
+use super::lease::{Head, Leases, Span, Stand, Worker};
 use super::record::{Departure, MarketRecord, Source, digest_of_source};
 use crate::book::{Book, LotTerms};
 
@@ -106,6 +106,7 @@ struct SavedLeases {
     units: u32,
     market: MarketNumber,
     stand: SavedStand,
+    replaces: LeaseNumber,
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize)]
@@ -202,7 +203,10 @@ impl Market {
                         SavedStand::Leaving(until, reason, save_worker(worker))
                     }
                 };
-                SavedLeases { first: span.first, units: span.units, market: span.market, stand }
+                {
+                    let Span { first, units, market, replaces, .. } = *span;
+                    SavedLeases { first, units, market, stand, replaces }
+                }
             })
             .collect();
         leases.reverse();
@@ -405,7 +409,7 @@ impl Market {
         let until = Timestamp::from_micros(until);
         let leases = LeaseSpan { first: saved.first, units: saved.units };
         let mut span = Leases::new_span(leases, bid.number, place, saved.market, stand, until);
-        span.worker = worker;
+        (span.worker, span.replaces) = (worker, saved.replaces);
         self.leases.grant(&mut record.servers, &mut bid.leases, span);
         bid.live += if stand.is_live() { saved.units } else { 0 };
         self.set_timer(saved.market);

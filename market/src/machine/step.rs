@@ -30,9 +30,10 @@ impl Market {
             MarketCommand::CancelBid(command) => self.cancel(now, sender, command, events),
             MarketCommand::AcknowledgeNotice(command) => self.acknowledge(now, sender, command, events),
             MarketCommand::SupplyOffered(offer) => self.offer(now, sender, offer, events),
-            MarketCommand::ReportReady(command) => self.report_ready(sender, command, events),
+            MarketCommand::ReportReady(command) => self.report_ready(now, sender, command, events),
             MarketCommand::ReportDead(command) => self.report_dead(now, sender, command, events),
             MarketCommand::ReportReleased(command) => self.report_released(now, sender, command, events),
+            MarketCommand::MoveLeases(command) => self.move_leases(now, sender, command, events),
             MarketCommand::DefineMarket(command) => {
                 operator_only(sender, "DefineMarket").and_then(|()| self.define(now, command, events))
             }

@@ -173,7 +173,8 @@ impl Market {
     fn answer_of(&self, event: &MarketEvent) -> Option<(&Bid, Answer)> {
         let named = |number: u64| self.bids.numbered(number).and_then(|place| self.bids.get(place));
         Some(match *event {
-            MarketEvent::UnitsAwarded { number, market, leases, round, available_by } => {
+            MarketEvent::UnitsAwarded { number, market, leases, round, available_by }
+            | MarketEvent::UnitsMoved { number, market, leases, round, available_by, .. } => {
                 let (bid, (market, price)) = (named(number)?, self.place_and_price(market)?);
                 let (tenant, name, cluster, pool) = names(bid);
                 let awarded =

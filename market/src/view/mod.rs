@@ -142,7 +142,8 @@ impl View {
                 entry.settings = settings.clone();
             }
             MarketEvent::RulesAdopted { rules } => self.rules = rules.clone(),
-            MarketEvent::UnitsAwarded { number, market, leases, round, available_by } => {
+            MarketEvent::UnitsAwarded { number, market, leases, round, available_by }
+            | MarketEvent::UnitsMoved { number, market, leases, round, available_by, .. } => {
                 self.change(*number, *market, |bid| {
                     bid.leases.award(*leases, *market, *round, *available_by)
                 });

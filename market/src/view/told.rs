@@ -26,7 +26,8 @@ impl View {
                 let market = self.markets.get(market)?.id.clone();
                 Some(Told::Everybody(MarketReport { market, round: *round, at, prices: *prices }))
             }
-            MarketEvent::UnitsAwarded { number, market, leases, round, available_by } => {
+            MarketEvent::UnitsAwarded { number, market, leases, round, available_by }
+            | MarketEvent::UnitsMoved { number, market, leases, round, available_by, .. } => {
                 let (leases, round, available_by) = (*leases, *round, *available_by);
                 self.own(*number, *market, |bid, market, price| {
                     let (tenant, id) = (bid.tenant.clone(), bid.id.clone());

@@ -288,6 +288,10 @@ impl World {
             MarketEvent::UnitsDelayed { number, leases, available_by, .. } => {
                 format!("delayed {} {} by {}", bid(number), span(*leases), seconds(*available_by))
             }
+            MarketEvent::UnitsMoved { number, leases, replaces, available_by, .. } => {
+                let by = available_by.map_or(String::new(), |by| format!(" by {}", seconds(by)));
+                format!("moved {} #{replaces} to {}{by}", bid(number), span(*leases))
+            }
             MarketEvent::WorkersReady { number, leases, .. } => {
                 format!("ready {} {}", bid(number), span(*leases))
             }

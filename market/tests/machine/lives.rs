@@ -116,3 +116,51 @@ fn a_notice_that_is_taken_back_leaves_the_worker_as_it_is() {
     assert_eq!(but_prices(world.wait(49).due()), [""; 0]);
     assert_eq!(but_prices(world.wait(1).due()), ["released a #2 provisioning-timed-out", "awarded a #5"]);
 }
+
+#[test]
+fn a_moved_unit_keeps_its_server_until_the_new_one_is_ready() {
+    let mut world = World::with_market();
+    world.supply(1, 3);
+    world.place("a", 2, "0.010");
+    let h1 = hypervisor("h1");
+    world.report(&h1, "ReportReady", &[1, 2]);
+    let moves = |world: &mut World, leases: &[u64], seconds: i64| {
+        let gone_at = world.now.plus_micros(seconds * 1_000_000);
+        but_prices(
+            world
+                .send(&hypervisor("h1"), json!({"type": "MoveLeases", "leases": leases, "gone_at": gone_at})),
+        )
+    };
+    // One server is vacant, the other comes from those that go.
+    assert_eq!(
+        moves(&mut world, &[1, 2], 30),
+        ["notice a #1-2 host at 30", "moved a #1 to #3", "moved a #2 to #4 by 30"]
+    );
+    assert_eq!(moves(&mut world, &[1], 30), ["refused not-allowed leases[0]=1"]);
+    assert_eq!(moves(&mut world, &[4], 30), ["refused not-allowed leases[0]=4"]);
+    assert_eq!(
+        moves(&mut world, &[3], -1),
+        [format!("refused out-of-range gone_at={}", world.now.plus_micros(-1_000_000))]
+    );
+    // The new one is ready: the old one goes at once, and its server serves who waits.
+    assert_eq!(
+        but_prices(world.wait(10).report(&h1, "ReportReady", &[3])),
+        ["ready a #3", "released a #1 replaced"]
+    );
+    assert_eq!(but_prices(world.report(&h1, "ReportReady", &[4])), ["ready a #4", "released a #2 replaced"]);
+    assert_eq!(but_prices(world.wait(1_000).due()), [""; 0]);
+}
+
+#[test]
+fn a_moved_unit_loses_its_server_at_the_end_of_the_notice() {
+    let mut world = World::with_market();
+    world.supply(1, 2);
+    world.place("a", 1, "0.010");
+    let gone_at = world.now.plus_micros(30_000_000);
+    let lines = world.send(&operator(), json!({"type": "MoveLeases", "leases": [1], "gone_at": gone_at}));
+    assert_eq!(lines, ["notice a #1 operator at 30", "moved a #1 to #2"]);
+    // Such a notice is not taken back, whatever the bid wins.
+    assert_eq!(but_prices(world.amend("a", 1, 2, "0.020")), ["amended a v2", "awarded a #3 by 30"]);
+    assert_eq!(but_prices(world.wait(30).due()), ["released a #1 notice-ended"]);
+    assert_eq!(but_prices(world.report(&hypervisor("h1"), "ReportReady", &[2])), ["ready a #2"]);
+}

@@ -32,6 +32,11 @@ pub(crate) enum Fact {
         reason: LossReason,
         kept_by: Option<u64>,
     },
+    Moved {
+        lease: u64,
+        from: u64,
+        by: Option<Instant>,
+    },
     Withdrawn {
         lease: u64,
     },
@@ -84,6 +89,7 @@ struct Lease {
     market: usize,
     state: State,
     worker: Worker,
+    replaces: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -466,6 +472,58 @@ impl Model {
         found.filter(|lease| !matches!(lease.state, State::Waiting(..))).map(|lease| lease.worker)
     }
 
+    /// A lease whose server goes is replaced by another.
+    pub(crate) fn move_lease(
+        &mut self,
+        pieces: &[Vec<u64>],
+        gone_at: Instant,
+        reason: LossReason,
+        facts: &mut Vec<Fact>,
+    ) {
+        let now = self.now;
+        for piece in pieces {
+            let find = |bid: &&mut Bid| bid.leases.iter().any(|lease| lease.number == piece[0]);
+            let number = self.bids.iter_mut().find(find).unwrap().number;
+            for &lease in piece {
+                self.lose(now, number, lease, reason, Some(gone_at), None, facts);
+            }
+            let market =
+                self.bid(number).leases.iter().find(|lease| lease.number == piece[0]).unwrap().market;
+            let vacant = self.markets[market].supply().saturating_sub(self.occupied(market)) as usize;
+            let served = piece.len().min(vacant);
+            let more = (piece.len() - served) as u32;
+            let by = (more > 0).then(|| self.promise(market, more).unwrap_or(gone_at));
+            self.awards += 1;
+            for (place, &from) in piece.iter().enumerate() {
+                self.lease += 1;
+                let (lease, by) = (self.lease, by.filter(|_| place >= served));
+                let state = by.map_or(State::Served, |by| State::Waiting(by, self.awards));
+                let (worker, replaces) = (Worker::Booting(now), Some(from));
+                self.bid(number).leases.push(Lease { number: lease, market, state, worker, replaces });
+                facts.push(Fact::Moved { lease, from, by });
+            }
+        }
+    }
+
+    /// A lease is ready: the one that it replaces is over.
+    pub(crate) fn ready(&mut self, lease: u64, facts: &mut Vec<Fact>) {
+        self.set_worker(lease, Worker::Ready);
+        let mut leases = self.bids.iter_mut().flat_map(|bid| &mut bid.leases);
+        let replaced = leases.find(|other| other.number == lease).unwrap().replaces.take();
+        let is_left =
+            |lease: &&Lease| matches!(lease.state, State::Leaving(..)) && Some(lease.number) == replaced;
+        if let Some(old) = self.bids.iter().flat_map(|bid| &bid.leases).find(is_left).map(|old| old.number) {
+            self.release(old, ReleaseReason::Replaced, facts);
+        }
+    }
+
+    /// Leases that hold a server and need not leave, in pieces of one bid and one state side by side, as far as the
+    /// machine parts them: each alone.
+    pub(crate) fn is_served(&self, lease: u64) -> bool {
+        let mut leases = self.bids.iter().flat_map(|bid| &bid.leases);
+        leases.any(|other| other.number == lease && other.state == State::Served)
+    }
+
     pub(crate) fn set_worker(&mut self, lease: u64, worker: Worker) {
         let mut leases = self.bids.iter_mut().flat_map(|bid| &mut bid.leases);
         leases.find(|other| other.number == lease).unwrap().worker = worker;
@@ -621,7 +679,7 @@ impl Model {
         for (.., number, units) in &mut gains {
             let may_stay = |lease: &&Lease| {
                 lease.market == market
-                    && matches!(lease.state, State::Leaving(_, reason) if !reason.is_own_exit())
+                    && matches!(lease.state, State::Leaving(_, reason) if reason.is_withdrawable())
             };
             let leaving: Vec<u64> =
                 self.bid(*number).leases.iter().filter(may_stay).map(|lease| lease.number).collect();
@@ -661,6 +719,7 @@ impl Model {
                     market,
                     state,
                     worker: Worker::Booting(now),
+                    replaces: None,
                 });
                 facts.push(Fact::Awarded { lease, bid: number, by });
             }

@@ -80,6 +80,7 @@ enum Report {
     Ready,
     Dead,
     Released,
+    Moved,
 }
 
 fn limits() -> impl Strategy<Value = u64> {
@@ -152,7 +153,7 @@ fn step() -> impl Strategy<Value = Step> {
             }
         ),
         8 => (
-            prop_oneof![3 => Just(Report::Ready), 2 => Just(Report::Dead), 1 => Just(Report::Released)],
+            prop_oneof![3 => Just(Report::Ready), 2 => Just(Report::Dead), 1 => Just(Report::Released), 1 => Just(Report::Moved)],
             0..30_u64,
             1..5_usize,
             -1..9_i64,
@@ -323,6 +324,8 @@ impl Race {
         if first == 7 {
             leases.push(1);
         }
+        // How many leases go into one event depends on spans: one at a time tells the same.
+        leases.truncate(if what == Report::Moved { 1 } else { 9 });
         leases.sort_unstable();
         leases.dedup();
         if leases.is_empty() {
@@ -343,12 +346,15 @@ impl Race {
                     refusals.push("not-allowed");
                 }
                 (_, Report::Released) if !is_leaving => refusals.push("not-allowed"),
+                (_, Report::Moved) if !self.model.is_served(lease) => refusals.push("not-allowed"),
                 (Some(_), Report::Ready) => facts.push(Fact::Ready { lease }),
                 (Some(_), Report::Dead) => facts.push(Fact::Dead { lease, since: now - ago * SECOND }),
                 (_, Report::Released) => facts.push(Fact::Acknowledged(lease, 1)),
+                (_, Report::Moved) => facts.push(Fact::Moved { lease, from: lease, by: None }),
             }
         }
-        if what == Report::Dead && ago < 0 {
+        let is_past = (what == Report::Dead && ago < 0) || (what == Report::Moved && ago > 0);
+        if is_past {
             refusals.insert(0, "other");
         }
         if let Some(reason) = refusals.first() {
@@ -357,7 +363,13 @@ impl Race {
             let told = std::mem::take(&mut facts);
             for fact in told {
                 match fact {
-                    Fact::Ready { lease } => self.model.set_worker(lease, Worker::Ready),
+                    Fact::Ready { lease } => self.model.ready(lease, &mut facts),
+                    Fact::Moved { lease, .. } => {
+                        let by_operator = first % 2 != 0;
+                        let reason = if by_operator { LossReason::Operator } else { LossReason::Host };
+                        self.model.move_lease(&[vec![lease]], now - ago * SECOND, reason, &mut facts);
+                        continue;
+                    }
                     Fact::Dead { lease, .. } if self.model.worker(lease) == Some(Worker::Ready) => {
                         self.model.set_worker(lease, Worker::Dead(now));
                     }
@@ -374,10 +386,14 @@ impl Race {
             Report::Ready => "ReportReady",
             Report::Dead => "ReportDead",
             Report::Released => "ReportReleased",
+            Report::Moved => "MoveLeases",
         };
         let mut json = json!({"type": kind, "leases": leases});
         if what == Report::Dead {
             json["last_heartbeat_at"] = json!(START.plus_micros(now - ago * SECOND));
+        }
+        if what == Report::Moved {
+            json["gone_at"] = json!(START.plus_micros(now - ago * SECOND));
         }
         let by = if first % 2 == 0 { sender(Role::Service, "watch") } else { operator() };
         self.push(by, json, facts);
@@ -564,6 +580,11 @@ fn facts(events: &[MarketEvent]) -> Vec<Fact> {
             MarketEvent::NoticeGiven { leases, gone_at, reason, kept_by, .. } => {
                 let (gone_at, reason, kept_by) = (micros(*gone_at), *reason, kept_by.map(Price::micros));
                 let of = |lease| Fact::Notice { lease, gone_at, reason, kept_by };
+                facts.extend((leases.first..leases.end()).map(of));
+            }
+            MarketEvent::UnitsMoved { leases, replaces, available_by, .. } => {
+                let by = available_by.map(micros);
+                let of = |lease| Fact::Moved { lease, from: replaces + (lease - leases.first), by };
                 facts.extend((leases.first..leases.end()).map(of));
             }
             MarketEvent::NoticeWithdrawn { leases, .. } => {

@@ -194,6 +194,20 @@ pub struct ReportReleased {
     pub leases: Vec<LeaseNumber>,
 }
 
+/// Says that the servers of leases go although their bids keep the units: each lease has to leave, and another one
+/// replaces it. The old server stays until the new one is ready, or until `gone_at`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MoveLeases {
+    /// Id of the command.
+    pub id: CommandId,
+    /// Which leases.
+    #[schemars(length(min = 1, max = 10_000))]
+    pub leases: Vec<LeaseNumber>,
+    /// When their servers are gone.
+    pub gone_at: Timestamp,
+}
+
 /// Opens a market, or changes one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -259,6 +273,8 @@ pub enum MarketCommand {
     ReportDead(ReportDead),
     /// Leaving workers are gone.
     ReportReleased(ReportReleased),
+    /// Servers go, units stay.
+    MoveLeases(MoveLeases),
     /// An operator opens or changes a market.
     DefineMarket(DefineMarket),
     /// An operator changes the exchange's rules.
@@ -280,6 +296,7 @@ impl<'de> Deserialize<'de> for MarketCommand {
                 ReportReady,
                 ReportDead,
                 ReportReleased,
+                MoveLeases,
                 DefineMarket,
                 AdoptRules,
                 AdoptTrust
@@ -299,6 +316,7 @@ impl Command for MarketCommand {
             Self::ReportReady(command) => &command.id,
             Self::ReportDead(command) => &command.id,
             Self::ReportReleased(command) => &command.id,
+            Self::MoveLeases(command) => &command.id,
             Self::DefineMarket(command) => &command.id,
             Self::AdoptRules(command) => &command.id,
             Self::AdoptTrust(command) => &command.id,

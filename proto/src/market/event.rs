@@ -38,6 +38,12 @@ pub enum LossReason {
 }
 
 impl LossReason {
+    /// Whether such a notice is taken back when the bid wins again: not where the server goes whatever the bid does, nor
+    /// where the tenant let go.
+    pub const fn is_withdrawable(self) -> bool {
+        matches!(self, Self::Outbid | Self::Supply | Self::Reserve)
+    }
+
     /// Whether the tenant itself let go (DESIGN §5, rule 7): such a notice is never withdrawn.
     pub const fn is_own_exit(self) -> bool {
         matches!(self, Self::Cancelled | Self::Expired | Self::Reduced)
@@ -60,6 +66,8 @@ pub enum ReleaseReason {
     ProvisioningTimedOut,
     /// Its worker stayed dead for longer than the rules allow.
     WorkerDead,
+    /// The lease that replaces it has a ready worker.
+    Replaced,
 }
 
 /// Why a source's supply is what it is.
@@ -211,6 +219,22 @@ pub enum MarketEvent {
         /// In which round.
         round: RoundNumber,
         /// When a server will be there at the latest, if all are still occupied by leaving units.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        available_by: Option<Timestamp>,
+    },
+    /// Units that a bid keeps get other leases in place of those that have to leave.
+    UnitsMoved {
+        /// Which bid.
+        number: BidNumber,
+        /// Where.
+        market: MarketNumber,
+        /// The new leases.
+        leases: LeaseSpan,
+        /// The first of the leases that they replace, one for one.
+        replaces: LeaseNumber,
+        /// After which round.
+        round: RoundNumber,
+        /// When a server will be there at the latest, if all are still occupied.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         available_by: Option<Timestamp>,
     },

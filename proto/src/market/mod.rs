@@ -9,8 +9,8 @@ pub use answer::{
     Accepted, Answer, Awarded, BidState, Delayed, Expired, MarketReport, Noticed, Released, Withdrawn,
 };
 pub use command::{
-    AcknowledgeNotice, AdoptRules, AdoptTrust, AmendBid, CancelBid, DefineMarket, MarketCommand, PlaceBid,
-    ReportDead, ReportReady, ReportReleased, SupplyOffered, Trust,
+    AcknowledgeNotice, AdoptRules, AdoptTrust, AmendBid, CancelBid, DefineMarket, MarketCommand, MoveLeases,
+    PlaceBid, ReportDead, ReportReady, ReportReleased, SupplyOffered, Trust,
 };
 pub use event::{LeaseSpan, LossReason, MarketEvent, Prices, ReleaseReason, SupplyCause};
 pub use terms::{BidOption, Ladder, MarketSettings, PriceRule, Rules, Terms};

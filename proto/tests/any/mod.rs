@@ -11,8 +11,8 @@ use proto::machine::CommandKey;
 use proto::market::{
     Accepted, AcknowledgeNotice, AdoptRules, AdoptTrust, AmendBid, Answer, Awarded, BidOption, CancelBid,
     DefineMarket, Delayed, Expired, Ladder, LeaseSpan, LossReason, MarketCommand, MarketEvent, MarketReport,
-    MarketSettings, Noticed, PlaceBid, PriceRule, Prices, ReleaseReason, Released, ReportDead, ReportReady,
-    ReportReleased, Rules, SupplyCause, SupplyOffered, Terms, Trust, Withdrawn,
+    MarketSettings, MoveLeases, Noticed, PlaceBid, PriceRule, Prices, ReleaseReason, Released, ReportDead,
+    ReportReady, ReportReleased, Rules, SupplyCause, SupplyOffered, Terms, Trust, Withdrawn,
 };
 use proto::{MarketId, Price, Role, Timestamp};
 
@@ -154,6 +154,9 @@ pub(crate) fn command() -> impl Strategy<Value = MarketCommand> {
         }),
         (id(), vec(any::<u64>(), 0..4))
             .prop_map(|(id, leases)| MarketCommand::ReportReleased(ReportReleased { id, leases })),
+        (id(), vec(any::<u64>(), 0..4), instant()).prop_map(|(id, leases, gone_at)| {
+            MarketCommand::MoveLeases(MoveLeases { id, leases, gone_at })
+        }),
         (id(), market_id(), settings()).prop_map(|(id, market, settings)| {
             MarketCommand::DefineMarket(DefineMarket { id, market, settings })
         }),
@@ -244,6 +247,16 @@ fn unit_event() -> impl Strategy<Value = MarketEvent> {
         (round(), leases(), instant()).prop_map(|((number, market, round), leases, available_by)| {
             MarketEvent::UnitsDelayed { number, market, leases, round, available_by }
         }),
+        (round(), leases(), of(instant()), any::<u64>()).prop_map(
+            |((number, market, round), leases, available_by, replaces)| MarketEvent::UnitsMoved {
+                number,
+                market,
+                leases,
+                replaces,
+                round,
+                available_by
+            }
+        ),
         (round(), leases()).prop_map(|((number, market, _), leases)| MarketEvent::WorkersReady {
             number,
             market,

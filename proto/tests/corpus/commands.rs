@@ -6,8 +6,8 @@ use proto::Role;
 use proto::envelope::Commands;
 use proto::machine::CommandKey;
 use proto::market::{
-    AcknowledgeNotice, AdoptRules, AdoptTrust, AmendBid, CancelBid, DefineMarket, MarketCommand, PlaceBid,
-    ReportDead, ReportReady, ReportReleased, Rules, SupplyCause, SupplyOffered, Terms, Trust,
+    AcknowledgeNotice, AdoptRules, AdoptTrust, AmendBid, CancelBid, DefineMarket, MarketCommand, MoveLeases,
+    PlaceBid, ReportDead, ReportReady, ReportReleased, Rules, SupplyCause, SupplyOffered, Terms, Trust,
 };
 
 use super::{
@@ -35,6 +35,9 @@ pub(super) fn all() -> Vec<Golden> {
             id: id("dead-1"), leases: vec![17], last_heartbeat_at: instant(NOON),
         })),
         ReportReleased => one(MarketCommand::ReportReleased(ReportReleased { id: id("gone-1"), leases: vec![17] })),
+        MoveLeases => one(MarketCommand::MoveLeases(MoveLeases {
+            id: id("move-1"), leases: vec![17, 18], gone_at: instant(LATER),
+        })),
         DefineMarket => markets(),
         AdoptRules => rules(),
         AdoptTrust => trusts(),

@@ -46,6 +46,14 @@ pub(super) fn all() -> Vec<Golden> {
             .collect(),
         TrustAdopted => one(MarketEvent::TrustAdopted { trusted: trusted() }),
         UnitsAwarded => awards(),
+        UnitsMoved => [None, Some(instant(LATER))]
+            .map(|available_by| {
+                let moved = MarketEvent::UnitsMoved {
+                    number: 1, market: 0, leases: leases(), replaces: 3, round: 9, available_by,
+                };
+                (if available_by.is_some() { "full" } else { "plain" }.to_owned(), moved)
+            })
+            .to_vec(),
         NoticeGiven => notices(),
         NoticeWithdrawn => one(MarketEvent::NoticeWithdrawn { number: 1, market: 0, leases: leases(), round: 9 }),
         UnitsDelayed => one(MarketEvent::UnitsDelayed {
@@ -96,7 +104,7 @@ pub(super) fn loss_reasons() -> Vec<LossReason> {
 }
 
 pub(super) fn release_reasons() -> Vec<ReleaseReason> {
-    each!(ReleaseReason: NoticeEnded, Acknowledged, NeverServed, ServerLost, ProvisioningTimedOut, WorkerDead)
+    each!(ReleaseReason: NoticeEnded, Acknowledged, NeverServed, ServerLost, ProvisioningTimedOut, WorkerDead, Replaced)
 }
 
 fn one(event: MarketEvent) -> Examples {
