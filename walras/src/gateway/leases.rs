@@ -21,7 +21,7 @@ const PAGE_DEFAULT: usize = 100;
 /// Which leases, or which part of a bill.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PageQuery {
+pub(super) struct PageQuery {
     #[serde(default)]
     after: Option<u64>,
     #[serde(default)]
