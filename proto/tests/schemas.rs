@@ -112,7 +112,7 @@ fn channels_are_the_subjects_of_the_bus() {
 fn commands_refuse_unknown_fields_in_their_schema_too() {
     let all = parsed();
     let variants = all["market-command.schema.json"]["oneOf"].as_array().unwrap();
-    assert_eq!(variants.len(), 8);
+    assert_eq!(variants.len(), 12);
     for variant in variants {
         assert_eq!(variant["additionalProperties"], Value::Bool(false), "{}", variant["properties"]["type"]);
     }
