@@ -129,6 +129,8 @@ impl Market {
         if let Err(error) = done {
             self.broke("I2", error.to_string());
         }
+        // Who was served just now is without a worker from now on.
+        self.set_timer(market);
         if supply < supply_before {
             self.shake(market);
         }
