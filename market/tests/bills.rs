@@ -95,7 +95,7 @@ impl World {
         let mut events = Vec::new();
         self.market.step(self.now, &Received::new(sender, command), &mut events);
         let is_done = !matches!(events[0], MarketEvent::CommandRefused(_));
-        self.fold(events);
+        self.fold(&events);
         self.wake();
         is_done
     }
@@ -104,14 +104,14 @@ impl World {
         while self.market.wake_at().is_some_and(|at| at <= self.now) {
             let mut events = Vec::new();
             self.market.wake(self.now, &mut events);
-            self.fold(events);
+            self.fold(&events);
         }
     }
 
-    fn fold(&mut self, events: Vec<MarketEvent>) {
+    fn fold(&mut self, events: &[MarketEvent]) {
         self.sequence += 1;
         let at = self.now.micros();
-        for event in &events {
+        for event in events {
             self.view.apply(self.now, self.sequence, event);
             match event {
                 MarketEvent::BidPlaced { number, bid, .. } if bid.tenant.as_str() == "own" => {

@@ -365,7 +365,7 @@ impl Race {
                 match fact {
                     Fact::Ready { lease } => self.model.ready(lease, &mut facts),
                     Fact::Moved { lease, .. } => {
-                        let by_operator = first % 2 != 0;
+                        let by_operator = !first.is_multiple_of(2);
                         let reason = if by_operator { LossReason::Operator } else { LossReason::Host };
                         self.model.move_lease(&[vec![lease]], now - ago * SECOND, reason, &mut facts);
                         continue;
@@ -395,7 +395,7 @@ impl Race {
         if what == Report::Moved {
             json["gone_at"] = json!(START.plus_micros(now - ago * SECOND));
         }
-        let by = if first % 2 == 0 { sender(Role::Service, "watch") } else { operator() };
+        let by = if first.is_multiple_of(2) { sender(Role::Service, "watch") } else { operator() };
         self.push(by, json, facts);
     }
 

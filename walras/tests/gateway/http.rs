@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use market::view::json::{BidAlone, History, MarketAlone, Markets};
+use market::view::json::{BidAlone, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets};
 use market::view::transcript::{Act, Hash, Opening, Record, Salts, check_chain, origin};
 use proto::StreamName;
 use proto::market::{BidState, MarketCommand};
@@ -24,6 +24,7 @@ fn the_gateway_does_what_its_document_says() {
     runtime.block_on(async { walras.bus("hypervisor").await.offer("oak/gp.small", 1, 4).await });
     what_is_public(&walras);
     a_bid_from_placing_to_its_end(&walras);
+    leases_and_bills(&walras);
     a_command_repeated_is_answered_alike(&walras);
     pages(&walras);
     two_exchanges(&walras);
@@ -184,6 +185,27 @@ fn pages(walras: &Walras) {
     assert!(read::<BidAlone>(&own, 200).as_of.sequence >= sequence);
     let ahead = walras.ask("initech", "GET", "/v1/bids/p4?wait_for=1000000", &Value::Null);
     check_problem(&ahead, 503, "behind", "wait_for", "1000000").unwrap();
+}
+
+fn leases_and_bills(walras: &Walras) {
+    let held: LeasePage = read(&walras.ask("acme", "GET", "/v1/leases", &Value::Null), 200);
+    let first = held.leases.first().expect("acme holds servers");
+    assert_eq!(first.bid.as_str(), "first");
+    let path = format!("/v1/leases/{}", first.leases.first);
+    let alone: LeaseAlone = read(&walras.ask("acme", "GET", &path, &Value::Null), 200);
+    assert_eq!((alone.lease, alone.bid.as_str()), (first.leases.first, "first"));
+    assert!(alone.held.is_some_and(|held| held.market.as_str() == "oak/gp.small"));
+    let number = first.leases.first.to_string();
+    let foreign = walras.ask("demo", "GET", &path, &Value::Null);
+    check_problem(&foreign, 404, "unknown", "lease", &number).unwrap();
+
+    let now = held.as_of.at.to_string();
+    let path = format!("/v1/bills/{}", &now[..7]);
+    let bill: Bill = read(&walras.ask("acme", "GET", &path, &Value::Null), 200);
+    assert_eq!((bill.month.as_str(), bill.tenant.as_str()), (&now[..7], "acme"));
+    assert_eq!(bill.total, proto::Charge::default(), "no worker was ever ready");
+    let wrong = walras.ask("acme", "GET", "/v1/bills/2026-13", &Value::Null);
+    check_problem(&wrong, 400, "malformed", "month", "2026-13").unwrap();
 }
 
 fn two_exchanges(walras: &Walras) {
