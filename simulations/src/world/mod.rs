@@ -507,6 +507,9 @@ impl World {
 
     /// The bystander's state is that of the committed rows, as a follower's is.
     fn snapshot(&mut self) {
+        // A snapshot holds the newest answers only: as in the follower, the index has the others first.
+        let old = self.checker.to_index(usize::MAX);
+        self.journal.index.extend(old.into_iter().map(|answered| (answered.key, answered)));
         let mut bytes = self.checker.snapshot();
         if self.chance.permille(125) {
             *self.outcome.crashes.entry(CrashPoint::Snapshot).or_default() += 1;
