@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::gateway::cursor::InExchange;
 use crate::gateway::problem::Problem;
 
 /// Attempts in a row to follow events that brought none.
@@ -74,6 +75,19 @@ impl Client {
         let request =
             self.agent.get(format!("{}{path}", self.url)).header("authorization", self.authorization());
         self.read(request.call())
+    }
+
+    /// All pages of a list over all exchanges: `GET path`, then what each page says comes next.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn pages<T: DeserializeOwned>(&self, path: &str) -> Result<Vec<InExchange<T>>> {
+        let mut pages = vec![self.get::<InExchange<T>>(path)?];
+        let joint = if path.contains('?') { '&' } else { '?' };
+        while let Some(next) = pages.last().and_then(|page| page.next.clone()) {
+            pages.push(self.get(&format!("{path}{joint}after={next}"))?);
+        }
+        Ok(pages)
     }
 
     /// `DELETE path`.

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use market::view::json::{Bid, BidAlone};
+use market::view::json::{Bid, BidAlone, Bids};
 use proto::market::{BidState, Terms};
 
 use super::table::{print, print_json, print_line};
 use crate::cli::{AcknowledgeArgs, AmendArgs, BidArgs, BidsArgs, CancelArgs, ReadArgs, TermsArgs};
 use crate::client::{Client, Connection};
-use crate::gateway::bids::{AcknowledgeRequest, AmendRequest, BidsPage, PlaceRequest};
-use crate::gateway::cursor::Cursor;
+use crate::gateway::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
 
 /// Bids asked for at a time.
 const PAGE: usize = 500;
@@ -150,17 +149,8 @@ pub fn notices(arguments: &ReadArgs) -> Result<()> {
 }
 
 fn all(client: &Client) -> Result<Vec<Bid>> {
-    let mut bids = Vec::new();
-    let mut next: Option<Cursor> = None;
-    loop {
-        let after = next.map_or_else(String::new, |next| format!("&after={next}"));
-        let page: BidsPage = client.get(&format!("/v1/bids?limit={PAGE}{after}"))?;
-        bids.extend(page.bids);
-        match page.next {
-            Some(more) => next = Some(more),
-            None => return Ok(bids),
-        }
-    }
+    let pages = client.pages::<Bids>(&format!("/v1/bids?limit={PAGE}"))?;
+    Ok(pages.into_iter().flat_map(|page| page.page.bids).collect())
 }
 
 const HEADING: &[&str] = &["bid", "state", "market", "limit", "wants", "holds", "waits", "leaves", "version"];

@@ -3,13 +3,14 @@
 use std::io::Write;
 
 use anyhow::{Result, bail};
-use market::billing::BillSegment;
+use market::billing::{BillLine, BillSegment, Month};
 use market::view::json::{Bill, LeaseAlone, LeasePage, LeaseState};
-use proto::Price;
+use proto::{Charge, Price};
 
 use super::table::{print, print_json, print_line};
 use crate::cli::{BillArgs, LeasesArgs};
 use crate::client::Client;
+use crate::gateway::cursor::InExchange;
 
 /// Lists the tenant's leases, or shows one with what it cost.
 ///
@@ -26,17 +27,12 @@ pub fn leases(arguments: &LeasesArgs) -> Result<()> {
         let rows: Vec<_> = shown.segments.iter().map(|one| segment_row(&one.segment)).collect();
         return print(&SEGMENT_HEADING, &rows);
     }
-    let mut page: LeasePage = client.get("/v1/leases")?;
-    while let Some(next) = page.next.take() {
-        let more: LeasePage = client.get(&format!("/v1/leases?after={next}"))?;
-        page.next = more.next;
-        page.leases.extend(more.leases);
-    }
+    let pages = client.pages::<LeasePage>("/v1/leases")?;
+    let all: Vec<_> = pages.into_iter().flat_map(|page| page.page.leases).collect();
     if arguments.connection.json {
-        return print_json(&page);
+        return print_json(&all);
     }
-    let rows: Vec<_> = page
-        .leases
+    let rows: Vec<_> = all
         .iter()
         .map(|of| {
             let leases = &of.leases;
@@ -87,55 +83,65 @@ fn segment_row(segment: &BillSegment) -> Vec<String> {
     ]
 }
 
-/// Shows the tenant's bill for a month: lines, or with `--segments` what they are made of.
+/// Shows the tenant's bills for a month, one of each exchange: lines, or with `--segments` what they are made of.
 ///
 /// # Errors
 /// As [`leases`], and when the token is another tenant's than the one named.
 pub fn bill(arguments: &BillArgs) -> Result<()> {
     let client = Client::new(&arguments.connection)?;
-    let path = format!("/v1/bills/{}", arguments.month);
-    let mut bill: Bill = client.get(&path)?;
-    while let Some(next) = bill.next.take() {
-        let more: Bill = client.get(&format!("{path}?after={next}"))?;
-        bill.next = more.next;
-        bill.lines.extend(more.lines);
-        bill.segments.extend(more.segments);
-    }
-    if let Some(tenant) = arguments.tenant.as_ref().filter(|&tenant| *tenant != bill.tenant) {
-        bail!("the token is that of tenant {}, not of {tenant}", bill.tenant);
+    let bills = bills(&client, arguments.month)?;
+    let Some(newest) = bills.iter().map(|bill| &bill.page).max_by_key(|bill| bill.as_of.at) else {
+        bail!("the gateway knows no exchange");
+    };
+    if let Some(tenant) = arguments.tenant.as_ref().filter(|&tenant| *tenant != newest.tenant) {
+        bail!("the token is that of tenant {}, not of {tenant}", newest.tenant);
     }
     if arguments.connection.json {
-        return print_json(&bill);
+        return print_json(&bills);
     }
-    let rows: Vec<Vec<String>> = if arguments.segments {
-        bill.segments.iter().map(segment_row).collect()
+    let (heading, rows): (&[&str], Vec<Vec<String>>) = if arguments.segments {
+        let segments = bills.iter().flat_map(|bill| &bill.page.segments);
+        (&SEGMENT_HEADING, segments.map(segment_row).collect())
     } else {
-        bill.lines
-            .iter()
-            .map(|line| {
-                vec![
-                    line.bid.to_string(),
-                    line.cluster.to_string(),
-                    line.pool.to_string(),
-                    line.market.to_string(),
-                    line.unit_seconds.to_string(),
-                    line.segments.to_string(),
-                    line.charge.to_string(),
-                ]
-            })
-            .collect()
-    };
-    let heading: &[&str] = if arguments.segments {
-        &SEGMENT_HEADING
-    } else {
-        &["bid", "cluster", "pool", "market", "unit_seconds", "segments", "charge"]
+        let lines = bills.iter().flat_map(|bill| &bill.page.lines);
+        (&LINE_HEADING, lines.map(line_row).collect())
     };
     if arguments.csv {
         return print_csv(heading, &rows);
     }
     print(heading, &rows)?;
-    let state = if bill.is_final { "final" } else { "so far" };
-    print_line(&format!("{} of {}: {} {state}, as of {}", bill.month, bill.tenant, bill.total, bill.as_of.at))
+    let total = Charge::from_nanos(bills.iter().map(|bill| bill.page.total.nanos()).sum());
+    let state = if bills.iter().all(|bill| bill.page.is_final) { "final" } else { "so far" };
+    print_line(&format!("{} of {}: {total} {state}, as of {}", newest.month, newest.tenant, newest.as_of.at))
+}
+
+/// The bill of each exchange, whole.
+fn bills(client: &Client, month: Month) -> Result<Vec<InExchange<Bill>>> {
+    let mut bills: Vec<InExchange<Bill>> = Vec::new();
+    for part in client.pages::<Bill>(&format!("/v1/bills/{month}"))? {
+        match bills.last_mut().filter(|bill| bill.exchange == part.exchange) {
+            Some(bill) => {
+                bill.page.lines.extend(part.page.lines);
+                bill.page.segments.extend(part.page.segments);
+            }
+            None => bills.push(InExchange { next: None, ..part }),
+        }
+    }
+    Ok(bills)
+}
+
+const LINE_HEADING: [&str; 7] = ["bid", "cluster", "pool", "market", "unit_seconds", "segments", "charge"];
+
+fn line_row(line: &BillLine) -> Vec<String> {
+    vec![
+        line.bid.to_string(),
+        line.cluster.to_string(),
+        line.pool.to_string(),
+        line.market.to_string(),
+        line.unit_seconds.to_string(),
+        line.segments.to_string(),
+        line.charge.to_string(),
+    ]
 }
 
 /// Comma-separated values (RFC 4180). Names, numbers and instants hold nothing that would have to be quoted.

@@ -6,19 +6,18 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use market::view::AsOf;
-use market::view::json::Bid;
+use market::view::View;
 use proto::market::{
-    AcknowledgeNotice, AmendBid, BidNumber, BidOption, CancelBid, LeaseNumber, MarketCommand, PlaceBid, Terms,
+    AcknowledgeNotice, AmendBid, BidOption, CancelBid, LeaseNumber, MarketCommand, PlaceBid, Terms,
 };
 use proto::{BidId, ClusterId, CommandId, PoolId, StreamName, TenantId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Gateway;
-use super::asked::{Asked, Parted, page};
+use super::asked::{Asked, Parted};
 use super::body::Body;
-use super::cursor::Cursor;
+use super::cursor::ListQuery;
 use super::problem::Problem;
 
 /// What a tenant sends to place a bid.
@@ -96,24 +95,6 @@ pub struct CancelQuery {
     pub id: Option<CommandId>,
 }
 
-/// Which bids to list.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ListQuery {
-    /// List what comes after this, as the previous page's `next` says.
-    #[serde(default)]
-    after: Option<Cursor>,
-    /// At most so many, 100 where it is missing.
-    #[serde(default)]
-    limit: Option<usize>,
-    /// In this exchange only; in one after the other where it is missing.
-    #[serde(default)]
-    exchange: Option<StreamName>,
-    /// Wait until the exchange has got this far: the `sequence` of an answer, to read one's own write.
-    #[serde(default)]
-    wait_for: Option<u64>,
-}
-
 /// Which of a tenant's bids is meant, and how fresh.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -122,20 +103,6 @@ pub(super) struct ShowQuery {
     exchange: Option<StreamName>,
     #[serde(default)]
     wait_for: Option<u64>,
-}
-
-/// Some of a tenant's bids, all of one exchange.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct BidsPage {
-    /// Where these bids stand.
-    pub exchange: StreamName,
-    /// When this was so.
-    pub as_of: AsOf,
-    /// The bids, in the order in which they were placed.
-    pub bids: Vec<Bid>,
-    /// What to ask for as `after` to go on, in the next exchange too where none was named; nothing at the end.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub next: Option<Cursor>,
 }
 
 /// Bids of a page where nothing is said.
@@ -238,35 +205,8 @@ pub(super) async fn list(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let tenant = gateway.identity.admit(&headers)?;
-    let limit = page(query.limit, PAGE_DEFAULT)?;
-    let (exchange, after) = begin(&gateway, &query)?;
-    let sequence = query.wait_for.unwrap_or(0);
-    let found = gateway.desk.read(&exchange, sequence, |view| view.bids(&tenant, after, limit)).await?;
-    let next = match (found.next, query.exchange) {
-        (Some(last), _) => Some(Cursor { exchange: exchange.clone(), after: Some(last) }),
-        (None, Some(_)) => None,
-        (None, None) => {
-            let behind = gateway.desk.exchanges().find(|other| **other > exchange);
-            behind.map(|exchange| Cursor { exchange: exchange.clone(), after: None })
-        }
-    };
-    Ok(Json(BidsPage { exchange, as_of: found.as_of, bids: found.bids, next }).into_response())
-}
-
-/// Where a page begins: in which exchange, and behind which bid.
-fn begin(gateway: &Gateway, query: &ListQuery) -> Result<(StreamName, Option<BidNumber>), Problem> {
-    match (&query.after, &query.exchange) {
-        (Some(after), Some(exchange)) if after.exchange != *exchange => {
-            let problem = format!("this place is in exchange {}, not in {exchange}", after.exchange);
-            Err(Problem::malformed("after", &after.to_string(), &problem))
-        }
-        (Some(after), _) => Ok((after.exchange.clone(), after.after)),
-        (None, Some(exchange)) => Ok((exchange.clone(), None)),
-        (None, None) => {
-            let first = gateway.desk.exchanges().next().cloned();
-            first.map(|first| (first, None)).ok_or_else(|| Problem::not_found("exchange", "none"))
-        }
-    }
+    let read = |view: &View, after, limit| view.bids(&tenant, after, limit);
+    Ok(Json(gateway.page(query, PAGE_DEFAULT, read).await?).into_response())
 }
 
 /// `GET /v1/bids/{id}`

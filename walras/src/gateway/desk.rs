@@ -9,7 +9,7 @@ use market::view::View;
 use market::view::json::BidAlone;
 use proto::envelope::Answers;
 use proto::machine::{Command as _, Role, Sender};
-use proto::market::{Accepted, Answer, MarketCommand};
+use proto::market::{Accepted, Answer, LeaseNumber, MarketCommand};
 use proto::{BidId, CommandId, MarketId, PrincipalId, StreamName, TenantId};
 use runtime::batcher::{Batcher, SendError};
 use runtime::bus::{Bus, ReadEnd};
@@ -91,6 +91,12 @@ impl Desk {
         self.exchanges.iter().find(|(_, exchange)| knows(exchange)).map_or(&self.first, |(name, _)| name)
     }
 
+    /// The exchange where a tenant has a lease of this number; the first one if none.
+    pub fn exchange_of_lease(&self, tenant: &TenantId, lease: LeaseNumber) -> &StreamName {
+        let knows = |exchange: &Exchange| exchange.mirror.read(|view| view.lease(tenant, lease).is_some());
+        self.exchanges.iter().find(|(_, exchange)| knows(exchange)).map_or(&self.first, |(name, _)| name)
+    }
+
     /// Whether every view has caught up with its exchange.
     pub fn is_ready(&self) -> bool {
         self.exchanges.values().all(|exchange| exchange.mirror.is_ready())
@@ -157,11 +163,6 @@ impl Desk {
     ) -> Result<BidAlone, Problem> {
         let found = self.read(exchange, sequence, |view| view.bid(tenant, bid)).await?;
         found.ok_or_else(|| Problem::not_found("bid", bid.as_str()))
-    }
-
-    /// The exchange of that name, or the first one.
-    pub fn exchange_named<'a>(&'a self, name: Option<&'a StreamName>) -> &'a StreamName {
-        name.unwrap_or(&self.first)
     }
 
     /// Reads from the view of an exchange, once it has got as far as `sequence`.

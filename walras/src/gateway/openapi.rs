@@ -1,13 +1,14 @@
 //! The OpenAPI document of the gateway, made from the types that it reads and writes. Served at `/openapi.json`
 //! and committed as `walras/openapi.json`.
 
-use market::view::json::{BidAlone, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets};
+use market::view::json::{BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets};
 use market::view::transcript::{Record, Salts};
 use proto::market::{Answer, MarketReport};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use super::bids::{AcknowledgeRequest, AmendRequest, BidsPage, PlaceRequest};
+use super::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
+use super::cursor::InExchange;
 use super::familiar::{FamiliarHistory, FamiliarPercentiles};
 use super::live::{Following, Gap};
 use super::problem::Problem;
@@ -33,6 +34,8 @@ const WAIT_FOR: (&str, &str, &str) =
     ("wait_for", "integer", "Wait until the exchange has got this far: the `sequence` of an answer.");
 const EXCHANGE: (&str, &str, &str) =
     ("exchange", "string", "In which exchange; the first one, or the bid's own, where it is missing.");
+const IN_EXCHANGE: (&str, &str, &str) =
+    ("exchange", "string", "In this exchange only; in one after the other where it is missing.");
 const COMMAND_REFUSALS: &[u16] = &[400, 401, 403, 404, 409, 413, 415, 422, 429, 501, 503];
 const READ_REFUSALS: &[u16] = &[400, 401, 404, 422, 429, 503];
 
@@ -59,12 +62,12 @@ const OPERATIONS: &[Operation] = &[
         query: &[
             ("after", "string", "List what comes after this, as the previous page's `next` says."),
             ("limit", "integer", "At most so many, up to 1,000; 100 where it is missing."),
-            ("exchange", "string", "In this exchange only."),
+            IN_EXCHANGE,
             WAIT_FOR,
         ],
         body: None,
         success: 200,
-        answer: "BidsPage",
+        answer: "BidsInExchange",
         needs_token: true,
         refusals: READ_REFUSALS,
     },
@@ -153,17 +156,17 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/v1/leases",
         id: "listLeases",
-        summary: "Your leases that are not over, by bid, with what they have cost.",
+        summary: "Your leases that are not over, one exchange after the other, by bid, with what they have cost.",
         path_parameters: &[],
         query: &[
-            ("after", "integer", "List what comes after this, as the previous page's `next` says."),
+            ("after", "string", "List what comes after this, as the previous page's `next` says."),
             ("limit", "integer", "Those of at most so many bids, up to 1,000; 100 where it is missing."),
-            EXCHANGE,
+            IN_EXCHANGE,
             WAIT_FOR,
         ],
         body: None,
         success: 200,
-        answer: "LeasePage",
+        answer: "LeasePageInExchange",
         needs_token: true,
         refusals: READ_REFUSALS,
     },
@@ -184,17 +187,17 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/v1/bills/{month}",
         id: "showBill",
-        summary: "Your bill for a month such as 2026-11: total, ledger, and a page of lines and of segments.",
+        summary: "Your bill of each exchange for a month such as 2026-11: total, ledger, and a page of lines and segments.",
         path_parameters: &["month"],
         query: &[
-            ("after", "integer", "Lines and segments after so many, as the previous page's `next` says."),
+            ("after", "string", "Lines and segments after these, as the previous page's `next` says."),
             ("limit", "integer", "At most so many of each, up to 1,000."),
-            EXCHANGE,
+            IN_EXCHANGE,
             WAIT_FOR,
         ],
         body: None,
         success: 200,
-        answer: "Bill",
+        answer: "BillInExchange",
         needs_token: true,
         refusals: READ_REFUSALS,
     },
@@ -375,10 +378,10 @@ fn schemas() -> Value {
     generator.subschema_for::<AmendRequest>();
     generator.subschema_for::<AcknowledgeRequest>();
     generator.subschema_for::<BidAlone>();
-    generator.subschema_for::<BidsPage>();
-    generator.subschema_for::<LeasePage>();
+    generator.subschema_for::<InExchange<Bids>>();
+    generator.subschema_for::<InExchange<LeasePage>>();
     generator.subschema_for::<LeaseAlone>();
-    generator.subschema_for::<Bill>();
+    generator.subschema_for::<InExchange<Bill>>();
     generator.subschema_for::<MarketAlone>();
     generator.subschema_for::<Markets>();
     generator.subschema_for::<History>();

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use market::view::json::{BidAlone, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets};
+use market::view::json::{BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets};
 use market::view::transcript::{Act, Hash, Opening, Record, Salts, check_chain, origin};
 use proto::StreamName;
 use proto::market::{BidState, MarketCommand};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use walras::gateway::bids::BidsPage;
+use walras::gateway::cursor::InExchange;
 use walras::gateway::familiar::FamiliarHistory;
 
 use super::process::{Answered, Asked, Walras, until};
@@ -32,8 +32,11 @@ fn the_gateway_does_what_its_document_says() {
     let mut wrong = refusals::bids(&walras);
     wrong.extend(refusals::requests(&walras));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    let standing: BidsPage = read(&walras.ask("demo", "GET", "/v1/bids", &Value::Null), 200);
-    assert!(standing.bids.iter().all(|bid| !bid.bid.as_str().starts_with('x')), "no refused bid stands");
+    let standing: InExchange<Bids> = read(&walras.ask("demo", "GET", "/v1/bids", &Value::Null), 200);
+    assert!(
+        standing.page.page.bids.iter().all(|bid| !bid.bid.as_str().starts_with('x')),
+        "no refused bid stands"
+    );
     the_transcript_opens(&walras);
     familiar_history(&walras);
     a_flood_costs_only_its_sender(&walras);
@@ -172,8 +175,8 @@ fn pages(walras: &Walras) {
     }
     let (mut names, mut path) = (Vec::new(), "/v1/bids?limit=3".to_owned());
     loop {
-        let page: BidsPage = read(&walras.ask("initech", "GET", &path, &Value::Null), 200);
-        names.extend(page.bids.iter().map(|one| one.bid.to_string()));
+        let page: InExchange<Bids> = read(&walras.ask("initech", "GET", &path, &Value::Null), 200);
+        names.extend(page.page.bids.iter().map(|one| one.bid.to_string()));
         let Some(next) = page.next else { break };
         path = format!("/v1/bids?limit=3&after={next}");
     }
@@ -188,8 +191,8 @@ fn pages(walras: &Walras) {
 }
 
 fn leases_and_bills(walras: &Walras) {
-    let held: LeasePage = read(&walras.ask("acme", "GET", "/v1/leases", &Value::Null), 200);
-    let first = held.leases.first().expect("acme holds servers");
+    let held: InExchange<LeasePage> = read(&walras.ask("acme", "GET", "/v1/leases", &Value::Null), 200);
+    let first = held.page.leases.first().expect("acme holds servers");
     assert_eq!(first.bid.as_str(), "first");
     let path = format!("/v1/leases/{}", first.leases.first);
     let alone: LeaseAlone = read(&walras.ask("acme", "GET", &path, &Value::Null), 200);
@@ -199,9 +202,11 @@ fn leases_and_bills(walras: &Walras) {
     let foreign = walras.ask("demo", "GET", &path, &Value::Null);
     check_problem(&foreign, 404, "unknown", "lease", &number).unwrap();
 
-    let now = held.as_of.at.to_string();
+    let now = held.page.as_of.at.to_string();
     let path = format!("/v1/bills/{}", &now[..7]);
-    let bill: Bill = read(&walras.ask("acme", "GET", &path, &Value::Null), 200);
+    let bill: InExchange<Bill> = read(&walras.ask("acme", "GET", &path, &Value::Null), 200);
+    assert_eq!(bill.next.unwrap().to_string(), "west", "each exchange has a bill of its own");
+    let bill = bill.page;
     assert_eq!((bill.month.as_str(), bill.tenant.as_str()), (&now[..7], "acme"));
     assert_eq!(bill.total, proto::Charge::default(), "no worker was ever ready");
     let wrong = walras.ask("acme", "GET", "/v1/bills/2026-13", &Value::Null);
@@ -212,17 +217,21 @@ fn two_exchanges(walras: &Walras) {
     let placed: BidAlone =
         read(&walras.ask("acme", "POST", "/v1/bids", &bid("far", 1, "yew/gp.small", "0.002")), 201);
     assert_eq!(placed.bid.state, BidState::Queued, "nobody offers servers there");
-    let list = |query: &str| -> BidsPage {
+    let list = |query: &str| -> InExchange<Bids> {
         read(&walras.ask("acme", "GET", &format!("/v1/bids{query}"), &Value::Null), 200)
     };
     let west = list("?exchange=west");
-    assert_eq!((west.exchange.as_str(), west.bids.len(), &west.next), ("west", 1, &None));
+    assert_eq!((west.exchange.as_str(), west.page.bids.len(), &west.next), ("west", 1, &None));
     let main = list("?exchange=main");
     assert_eq!((main.exchange.as_str(), &main.next), ("main", &None));
     let first = list("");
-    assert_eq!((first.bids, first.exchange.as_str()), (main.bids, "main"), "one exchange after the other");
+    assert_eq!(
+        (first.page.bids, first.exchange.as_str()),
+        (main.page.bids, "main"),
+        "one exchange after the other"
+    );
     let rest = list(&format!("?after={}", first.next.unwrap()));
-    assert_eq!((rest.bids, rest.next), (west.bids, None));
+    assert_eq!((rest.page.bids, rest.next), (west.page.bids, None));
     let found: BidAlone = read(&walras.ask("acme", "GET", "/v1/bids/far", &Value::Null), 200);
     assert_eq!(found.bid, placed.bid);
     let path = "/v1/bids/far?exchange=main";
