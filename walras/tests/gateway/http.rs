@@ -33,10 +33,7 @@ fn the_gateway_does_what_its_document_says() {
     wrong.extend(refusals::requests(&walras));
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
     let standing: InExchange<Bids> = read(&walras.ask("demo", "GET", "/v1/bids", &Value::Null), 200);
-    assert!(
-        standing.page.bids.iter().all(|bid| !bid.bid.as_str().starts_with('x')),
-        "no refused bid stands"
-    );
+    assert!(standing.page.bids.iter().all(|bid| !bid.bid.as_str().starts_with('x')), "no refused bid stands");
     the_transcript_opens(&walras);
     familiar_history(&walras);
     a_flood_costs_only_its_sender(&walras);
