@@ -3,7 +3,8 @@
 //! This crate may not see a clock, a socket, a file, a thread or a random number. It holds typed ids
 //! ([`id`]), exact money ([`money`]), time ([`time`]), the subjects of the bus ([`subject`]), what travels on
 //! them ([`envelope`]) and its description for others ([`schema`]), the market's commands, events and answers
-//! ([`market`]), and the contract every deciding part of the system fulfils ([`machine`]).
+//! ([`market`]), what a worker and its control plane say to one another ([`worker`]), and the contract every
+//! deciding part of the system fulfils ([`machine`]).
 
 pub mod decode;
 pub mod envelope;
@@ -14,6 +15,7 @@ pub mod money;
 pub mod schema;
 pub mod subject;
 pub mod time;
+pub mod worker;
 
 pub use id::{
     BidId, ClassName, ClusterId, CommandId, MarketId, PoolId, PrincipalId, RegionName, SourceId, StreamName,

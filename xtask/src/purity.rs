@@ -10,7 +10,7 @@ use crate::process;
 use crate::tree::{self, Package};
 
 /// The packages that decide.
-const CORES: [&str; 7] = ["proto", "market", "placement", "turn", "simulations", "cluster", "tunnel"];
+const CORES: [&str; 8] = ["proto", "market", "placement", "turn", "simulations", "cluster", "tunnel", "life"];
 
 /// Package whose tree is known to be impure. That the check finds it so shows in every run that it can fail.
 const CONTROL: &str = "runtime";
@@ -31,6 +31,7 @@ const ALLOWED: &[&str] = &[
     "simulations",
     "cluster",
     "tunnel",
+    "life",
     // Text and binary formats, and shared slices of memory.
     "bytes",
     "cobs",
