@@ -34,7 +34,7 @@ impl Life {
             }
         }
         self.report_if_due(now, &mut after);
-        let renewed = std::mem::take(&mut self.renewed);
+        let renewed = std::mem::take(&mut self.renewed) && self.phase < Phase::Over;
         if let Some(saved) = self.saved.as_ref().filter(|_| renewed) {
             after.push(Action::RenewToken(saved.admission.clone()));
         }
