@@ -85,6 +85,7 @@ pub(crate) struct World {
     pub(crate) node: bool,
     pub(crate) cordoned: bool,
     pub(crate) pods: BTreeSet<u32>,
+    pub(crate) populated: bool,
     pub(crate) reports: Vec<Report>,
     pub(crate) exit: Option<Exit>,
     pub(crate) crashes: u32,
@@ -112,7 +113,8 @@ impl World {
             tunnel: false,
             node: false,
             cordoned: false,
-            pods: (0..plan.pods).collect(),
+            pods: BTreeSet::new(),
+            populated: false,
             reports: Vec::new(),
             exit: None,
             crashes: 0,
@@ -219,6 +221,9 @@ impl World {
                     self.kubelet_until = Some(self.now + Duration::from_secs(self.draw() % 30));
                 }
                 (self.kubelet, self.node) = (true, true);
+                if !std::mem::replace(&mut self.populated, true) {
+                    self.pods = (0..self.plan.pods).collect();
+                }
             }
             Action::StopKubelet | Action::KillKubelet => {
                 let ends = action == Action::KillKubelet || !self.fails();
