@@ -31,6 +31,7 @@ proptest! {
         }
         if let Some((_, seconds)) = plan.notice.filter(|(_, seconds)| *seconds >= 60 && quiet)
             && plan.withdrawn.is_none()
+            && world.disk.is_some()
         {
             prop_assert!(world.pods.is_empty(), "{} s were enough", seconds);
             prop_assert!(world.told(WorkerState::Drained) && world.told(WorkerState::Left));
