@@ -18,18 +18,23 @@ const fn fold(a: u64, b: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
+#[inline(always)]
+const fn digest_of_place(age: u64, limit: u64) -> u64 {
+    fold(age ^ KEY_AGE, limit ^ KEY_LIMIT)
+}
+
 impl Book {
     /// What one held unit of a lot adds.
     #[inline(always)]
     pub(super) fn digest_of_held(&self, record: Record) -> u64 {
-        fold(record.age ^ KEY_AGE, self.grid.limit(record.level()) ^ KEY_LIMIT)
+        digest_of_place(record.age, self.grid.limit(record.level()))
     }
 
-    /// What a lot with one limit adds after a move, less what it added before.
+    /// What a lot with one limit adds after a move to this age and limit, less what it added before.
     #[inline(always)]
-    pub(super) fn digest_of_move(&self, before: Record, after: Record) -> u64 {
-        let units = (u64::from(after.units()) << 32) | u64::from(after.held());
-        self.digest_of_held(after).wrapping_sub(self.digest_of_held(before)).wrapping_mul(units)
+    pub(super) fn digest_of_move(&self, before: Record, age: u64, limit: u64) -> u64 {
+        let units = (u64::from(before.units()) << 32) | u64::from(before.held());
+        digest_of_place(age, limit).wrapping_sub(self.digest_of_held(before)).wrapping_mul(units)
     }
 
     /// What a lot adds.

@@ -7,8 +7,16 @@ use super::{BookError, LEVELS_MAX, STEPS_MAX};
 
 /// How limits are numbered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Grid {
-    /// Level `n` is `n` steps: nothing is looked up.
+pub(super) struct Grid {
+    /// Micro-dollars per hour from level to level, where level `n` is `n` steps and nothing is looked up; else zero.
+    step: u64,
+    scale: Scale,
+}
+
+/// Where limits are looked up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Scale {
+    /// Nowhere: level `n` is `n` steps.
     Steps {
         /// Micro-dollars per hour.
         step: u64,
@@ -27,6 +35,55 @@ pub(super) enum Grid {
 impl Grid {
     /// The grid for a ladder and the limits that stand or are about to.
     pub(super) fn new(ladder: &Ladder, standing: impl Iterator<Item = u64>) -> Result<Self, BookError> {
+        let scale = Scale::new(ladder, standing)?;
+        let step = if let Scale::Steps { step } = scale { step } else { 0 };
+        Ok(Self { step, scale })
+    }
+
+    /// The level of a limit that is on the grid.
+    #[inline(always)]
+    pub(super) fn level(&self, limit: u64) -> Option<u32> {
+        // The default, spelt out so that it is a multiplication and not a division.
+        if self.step == 1_000 { within_steps(limit / 1_000, limit % 1_000) } else { self.scale.level(limit) }
+    }
+
+    /// The lowest level whose limit is at least `limit`; it may be past the last one.
+    pub(super) fn level_at_or_above(&self, limit: u64) -> u32 {
+        match &self.scale {
+            Scale::Steps { step } => steps_below(*step, limit),
+            Scale::Mixed { step, between } => {
+                steps_below(*step, limit) + between.partition_point(|&(other, _)| other < limit) as u32
+            }
+            Scale::Listed(limits) => limits.partition_point(|&listed| listed < limit) as u32,
+        }
+    }
+
+    /// The limit of a level, in micro-dollars per hour.
+    #[inline(always)]
+    pub(super) fn limit(&self, level: u32) -> u64 {
+        if self.step > 0 { self.step * u64::from(level) } else { self.scale.limit(level) }
+    }
+
+    /// The limit of a level, if the grid goes so far.
+    pub(super) fn find_limit(&self, level: u32) -> Option<u64> {
+        match &self.scale {
+            Scale::Listed(limits) => limits.get(level as usize).copied(),
+            _ => Some(self.limit(level)),
+        }
+    }
+
+    /// Bytes reserved.
+    pub(super) fn bytes(&self) -> usize {
+        match &self.scale {
+            Scale::Steps { .. } => 0,
+            Scale::Mixed { between, .. } => between.capacity() * size_of::<(u64, u32)>(),
+            Scale::Listed(limits) => limits.capacity() * size_of::<u64>(),
+        }
+    }
+}
+
+impl Scale {
+    fn new(ladder: &Ladder, standing: impl Iterator<Item = u64>) -> Result<Self, BookError> {
         let mut listed: Vec<u64> = Vec::new();
         match ladder {
             Ladder::Step(step) => {
@@ -59,17 +116,8 @@ impl Grid {
         }
     }
 
-    /// The level of a limit that is on the grid.
-    #[inline(always)]
-    pub(super) fn level(&self, limit: u64) -> Option<u32> {
-        match self {
-            // The default, spelt out so that it is a multiplication and not a division.
-            Self::Steps { step: 1_000 } => within_steps(limit / 1_000, limit % 1_000),
-            _ => self.level_in_general(limit),
-        }
-    }
-
-    fn level_in_general(&self, limit: u64) -> Option<u32> {
+    #[cold]
+    fn level(&self, limit: u64) -> Option<u32> {
         match self {
             Self::Steps { step } => within_steps(limit / step, limit % step),
             Self::Mixed { step, between } => {
@@ -83,27 +131,8 @@ impl Grid {
         }
     }
 
-    /// The lowest level whose limit is at least `limit`; it may be past the last one.
-    pub(super) fn level_at_or_above(&self, limit: u64) -> u32 {
-        match self {
-            Self::Steps { step } => steps_below(*step, limit),
-            Self::Mixed { step, between } => {
-                steps_below(*step, limit) + between.partition_point(|&(other, _)| other < limit) as u32
-            }
-            Self::Listed(limits) => limits.partition_point(|&listed| listed < limit) as u32,
-        }
-    }
-
-    /// The limit of a level, in micro-dollars per hour.
-    #[inline(always)]
-    pub(super) fn limit(&self, level: u32) -> u64 {
-        match self {
-            Self::Steps { step } => step * u64::from(level),
-            _ => self.limit_in_general(level),
-        }
-    }
-
-    fn limit_in_general(&self, level: u32) -> u64 {
+    #[cold]
+    fn limit(&self, level: u32) -> u64 {
         match self {
             Self::Steps { step } => step * u64::from(level),
             Self::Mixed { step, between } => {
@@ -114,23 +143,6 @@ impl Grid {
                 }
             }
             Self::Listed(limits) => limits[level as usize],
-        }
-    }
-
-    /// The limit of a level, if the grid goes so far.
-    pub(super) fn find_limit(&self, level: u32) -> Option<u64> {
-        match self {
-            Self::Listed(limits) => limits.get(level as usize).copied(),
-            _ => Some(self.limit(level)),
-        }
-    }
-
-    /// Bytes reserved.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Steps { .. } => 0,
-            Self::Mixed { between, .. } => between.capacity() * size_of::<(u64, u32)>(),
-            Self::Listed(limits) => limits.capacity() * size_of::<u64>(),
         }
     }
 }

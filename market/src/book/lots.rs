@@ -50,6 +50,14 @@ impl Record {
         Self { word: (self.word & !HELD) | held as u64, ..self }
     }
 
+    /// The same with so many units held less, where the margin rises, or more.
+    #[inline(always)]
+    pub(super) const fn turned(self, rises: bool, units: u32) -> Self {
+        let sign = (rises as u64).wrapping_neg();
+        // Held units are the lowest bits, and neither fall below zero nor exceed the units.
+        Self { word: self.word.wrapping_add((units as u64 ^ sign).wrapping_sub(sign)), ..self }
+    }
+
     /// Units in all; 0 marks a free record.
     #[inline(always)]
     pub(super) const fn units(self) -> u32 {
@@ -82,6 +90,12 @@ impl Record {
     #[inline(always)]
     pub(super) const fn is_told_later(self) -> bool {
         self.word & (STRAY | SETTLED) != 0
+    }
+
+    /// Whether the lot is counted at this level, has one limit, and what becomes of it may be told at once.
+    #[inline(always)]
+    pub(super) const fn is_plainly_at(self, level: u32) -> bool {
+        self.word & (LEVEL | RUNNING | STRAY | SETTLED) == (level as u64) << LEVEL_SHIFT
     }
 
     /// Whether the lot is counted at this level.
@@ -126,6 +140,14 @@ impl Record {
         (self.held() & mask) | (self.queued() & !mask)
     }
 
+    /// Whether the lot has one limit, and is held as a whole or queued as a whole.
+    #[inline(always)]
+    pub(super) const fn is_plain(self) -> bool {
+        // Whether it is held is a toss-up: this asks without a branch.
+        let product = self.held() as u64 * self.queued() as u64;
+        (self.word & RUNNING) | product == 0
+    }
+
     /// Whether a part of the lot is held and a part is not.
     #[inline(always)]
     pub(super) const fn is_split(self) -> bool {
@@ -162,9 +184,16 @@ impl Lots {
         self.records[lot as usize]
     }
 
+    /// Puts all that is known of a lot.
     #[inline(always)]
-    pub(super) fn record_mut(&mut self, lot: u32) -> &mut Record {
-        &mut self.records[lot as usize]
+    pub(super) fn put(&mut self, lot: u32, record: Record) {
+        self.records[lot as usize] = record;
+    }
+
+    /// Puts another record of a lot, whose age is the same.
+    #[inline(always)]
+    pub(super) fn set(&mut self, lot: u32, record: Record) {
+        self.records[lot as usize].word = record.word;
     }
 
     /// The record of a lot, if it stands.
@@ -237,7 +266,7 @@ impl Lots {
     fn set_plain(&mut self, lot: u32, plain: Option<u64>) {
         match plain {
             Some(limit) => {
-                self.records[lot as usize] = self.record(lot).running();
+                self.set(lot, self.record(lot).running());
                 self.plain.insert(lot, limit);
             }
             None => {

@@ -1,7 +1,7 @@
 //! Where winning ends: the one level at which it matters who is older.
 
 use super::LEVELS_MAX;
-use super::bags::Bags;
+use super::levels::Levels;
 use super::lots::{Lots, Record};
 use super::rank::{Rank, Ranked};
 
@@ -42,9 +42,9 @@ impl Ranks {
     }
 
     /// Ranks the lots of a level.
-    fn fill(&mut self, level: u32, bags: &Bags, lots: &Lots) {
+    fn fill(&mut self, level: u32, levels: &Levels, lots: &Lots) {
         let [mut winners, mut losers] = self.movers.each_mut().map(Rank::emptied);
-        for lot in bags.at(level) {
+        for lot in levels.at(level) {
             let record = lots.record(lot);
             if record.is_settled_at(level) {
                 if record.queued() > 0 {
@@ -88,6 +88,12 @@ impl Margin {
         Self { level, is_thin: true, ranks, kept: Vec::new() }
     }
 
+    /// Whether the lots at the margin are ranked.
+    #[inline(always)]
+    pub(super) fn is_ranked(&self) -> bool {
+        self.ranks.level == self.level
+    }
+
     /// Whether a lot of this level may have to be ranked.
     #[inline(always)]
     pub(super) fn ranks(&self, level: u32) -> bool {
@@ -119,9 +125,9 @@ impl Margin {
     /// The lot at this level that moves first: when the margin rises the youngest that holds anything, when it falls
     /// the oldest with queued units.
     #[inline]
-    pub(super) fn first(&mut self, rises: bool, bags: &Bags, lots: &Lots) -> Option<(u32, Record)> {
+    pub(super) fn first(&mut self, rises: bool, levels: &Levels, lots: &Lots) -> Option<(u32, Record)> {
         if self.ranks.level != self.level {
-            self.rank_anew(bags, lots);
+            self.rank_anew(levels, lots);
         }
         let movers = &mut self.ranks.movers[usize::from(rises)];
         while let Some(Ranked { key: right, lot }) = movers.first() {
@@ -137,7 +143,7 @@ impl Margin {
 
     /// Finds or makes the rankings of the level.
     #[inline(never)]
-    fn rank_anew(&mut self, bags: &Bags, lots: &Lots) {
+    fn rank_anew(&mut self, levels: &Levels, lots: &Lots) {
         self.kept.retain(|ranks| ranks.level != LEVEL_NONE);
         if self.ranks.level != LEVEL_NONE && self.ranks.len() >= KEPT_FROM {
             let left = std::mem::replace(self, Self::at(self.level));
@@ -148,7 +154,7 @@ impl Margin {
         if let Some(place) = self.kept.iter().position(|ranks| ranks.level == self.level) {
             self.ranks = self.kept.swap_remove(place);
         } else {
-            self.ranks.fill(self.level, bags, lots);
+            self.ranks.fill(self.level, levels, lots);
         }
         if self.kept.len() > KEPT_MAX {
             let smallest = (0..self.kept.len()).min_by_key(|&place| self.kept[place].len());

@@ -12,11 +12,11 @@
 #![allow(clippy::inline_always)]
 #![allow(clippy::needless_bitwise_bool, reason = "two tests at once, without a branch between them")]
 
-mod bags;
 mod bitmap;
 mod digest;
 mod error;
 mod grid;
+mod levels;
 mod lots;
 mod margin;
 mod operate;
@@ -35,8 +35,8 @@ use std::collections::BTreeMap;
 use proto::Price;
 use proto::market::{Ladder, PriceRule};
 
-use bags::Bags;
 use grid::Grid;
+use levels::Levels;
 use lots::{Lots, Record};
 use margin::{LEVEL_TOP, Margin};
 use round::Published;
@@ -113,7 +113,7 @@ pub struct Book {
     price_rule: PriceRule,
     grid: Grid,
     lots: Lots,
-    bags: Bags,
+    levels: Levels,
     margin: Margin,
     strays: Strays,
     supply: u32,
@@ -145,7 +145,7 @@ impl Book {
             ladder,
             price_rule,
             lots: Lots::default(),
-            bags: Bags::new(LEVELS_FIRST as usize),
+            levels: Levels::new(LEVELS_FIRST as usize),
             margin: Margin::at(LEVEL_TOP),
             strays: Strays::default(),
             grid,
@@ -263,7 +263,7 @@ impl Book {
     pub fn bytes(&self) -> usize {
         size_of::<Self>()
             + self.lots.bytes()
-            + self.bags.bytes()
+            + self.levels.bytes()
             + self.margin.bytes()
             + self.strays.bytes()
             + self.grid.bytes()

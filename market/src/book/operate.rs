@@ -3,8 +3,8 @@
 use proto::Price;
 use proto::market::{Ladder, PriceRule};
 
-use super::bags::Bags;
 use super::grid::Grid;
+use super::levels::Levels;
 use super::lots::Record;
 use super::margin::{LEVEL_TOP, Margin};
 use super::{AGE_MAX, Book, BookError, DEMAND_MAX, LEVELS_MAX, LOTS_MAX, Lot, LotTerms, Place, UNITS_MAX};
@@ -14,7 +14,7 @@ impl Place {
     #[inline(always)]
     const fn renews(self, is_raised: bool) -> (bool, u64) {
         match self {
-            Self::Keep => (false, 0),
+            Self::Keep => (false, AGE_MAX),
             Self::New(age) => (true, age),
             Self::NewIfRaised(age) => (is_raised, age),
         }
@@ -60,34 +60,41 @@ impl Book {
         plain_limit: Option<u64>,
         place: Place,
     ) -> Result<Option<Lot>, BookError> {
-        let record = self.standing(lot)?;
-        let found = self.grid.level(limit).filter(|&level| (level as usize) < self.bags.levels());
-        let (Some(level), false) = (found, record.is_split() || record.is_running() || plain_limit.is_some())
-        else {
-            return self.relimit_in_general(lot, limit, plain_limit, place);
-        };
-        // Nearly every lot is this: all held or all queued, on the grid, with one limit. It moves from bag to bag.
-        let (renews, new) = place.renews(level > record.level());
-        // Raised or not is a toss-up that no processor predicts: so nothing here branches on it but a refusal.
-        if renews & !self.is_new_age(new) {
-            return Err(self.age_error(new));
+        if plain_limit.is_none() && self.move_plain(lot.0, limit, place) {
+            return Ok(None);
+        }
+        self.relimit_in_general(lot, limit, plain_limit, place)
+    }
+
+    /// Moves a lot from list to list, if it is what nearly every lot is: all held or all queued, with one limit, to go
+    /// to a limit on the grid. Returns whether it is.
+    #[inline(always)]
+    fn move_plain(&mut self, lot: u32, limit: u64, place: Place) -> bool {
+        let Some(record) = self.lots.find(lot) else { return false };
+        let Some(level) = self.grid.level(limit) else { return false };
+        // Raised or not, held or not: toss-ups that no processor predicts, so nothing here branches on them.
+        let from = record.level();
+        let (renews, new) = place.renews(level > from);
+        let is_plain = record.is_plain() && level < self.levels.len() as u32;
+        if !(is_plain && new >= self.age_next && new <= AGE_MAX) {
+            return false;
         }
         let mask = u64::from(renews & (record.held() == 0)).wrapping_neg();
         let age = (new & mask) | (record.age & !mask);
         self.age_next = self.age_next.max(age + 1);
-        self.margin.is_thin |= (record.level() == self.margin.level) & (record.held() > 0);
-        self.bags.unlink(record.level(), lot.0);
-        self.bags.link(level, lot.0);
-        let moved = record.moved(age, level);
-        *self.lots.record_mut(lot.0) = moved;
+        self.margin.is_thin |= (from == self.margin.level) & (record.held() > 0);
+        self.digest = self.digest.wrapping_add(self.digest_of_move(record, age, limit));
+        self.levels.unlink(from, lot);
+        self.levels.link(level, lot);
+        self.lots.put(lot, record.moved(age, level));
         if !record.is_stray() {
-            self.strays.push(lot.0, &self.lots);
+            self.strays.push(lot, &self.lots);
         }
-        self.digest = self.digest.wrapping_add(self.digest_of_move(record, moved));
-        Ok(None)
+        true
     }
 
     #[cold]
+    #[inline(never)]
     fn relimit_in_general(
         &mut self,
         lot: Lot,
@@ -187,10 +194,10 @@ impl Book {
         self.margin.level = margin;
         self.strays.clear();
         for lot in 0..self.lots.live() {
-            let record = self.lots.record_mut(lot);
+            let record = self.lots.record(lot);
             let level = record.level();
             if level == margin || if level > margin { record.queued() == 0 } else { record.held() == 0 } {
-                *record = record.cleared();
+                self.lots.set(lot, record.cleared());
             } else {
                 self.strays.push(lot, &self.lots);
             }
@@ -259,14 +266,14 @@ impl Book {
     /// Makes room for lots up to a level.
     #[inline(always)]
     fn reach(&mut self, level: u32) {
-        if level as usize >= self.bags.levels() {
-            self.widen_bags(level as usize + 1);
+        if level as usize >= self.levels.len() {
+            self.widen_levels(level as usize + 1);
         }
     }
 
     #[cold]
-    fn widen_bags(&mut self, needed: usize) {
-        self.bags.reach((4 * self.bags.levels()).clamp(needed, LEVELS_MAX as usize));
+    fn widen_levels(&mut self, needed: usize) {
+        self.levels.reach((4 * self.levels.len()).clamp(needed, LEVELS_MAX as usize));
     }
 
     /// Puts other terms in the place of a lot's.
@@ -284,8 +291,8 @@ impl Book {
     #[inline(always)]
     fn add(&mut self, record: Record, plain: Option<u64>) -> u32 {
         let lot = self.lots.insert(record, plain);
-        if lot as usize >= self.bags.lots() {
-            self.bags.reach_lots(self.lots.capacity());
+        if lot as usize >= self.levels.lots() {
+            self.levels.reach_lots(self.lots.capacity());
         }
         self.link(lot, self.lots.record(lot));
         self.strays.push(lot, &self.lots);
@@ -319,7 +326,7 @@ impl Book {
     #[inline(always)]
     fn link(&mut self, lot: u32, record: Record) {
         let (units, held) = (record.units(), record.held());
-        self.bags.link(record.level(), lot);
+        self.levels.link(record.level(), lot);
         self.recount_plain(lot, record, 0, held);
         self.demand += units;
         self.sold += held;
@@ -331,7 +338,7 @@ impl Book {
     fn unlink(&mut self, lot: u32, record: Record) {
         let (units, held) = (record.units(), record.held());
         self.margin.is_thin |= (record.level() == self.margin.level) & (held > 0);
-        self.bags.unlink(record.level(), lot);
+        self.levels.unlink(record.level(), lot);
         self.recount_plain(lot, record, held, 0);
         self.demand -= units;
         self.sold -= held;
@@ -353,16 +360,14 @@ impl Book {
         let margin = was.find_limit(self.margin.level).filter(|_| self.margin.level < LEVEL_TOP);
         let margin = margin.map_or(LEVEL_TOP, |limit| self.grid.level_at_or_above(limit));
         self.margin = Margin::at(margin);
-        let (levels, lots) = (self.bags.levels(), self.lots.capacity());
-        self.bags = Bags::new(levels);
-        self.bags.reach_lots(lots);
+        self.levels = Levels::new(self.levels.len());
+        self.levels.reach_lots(self.lots.capacity());
         let standing: Vec<u32> = self.lots.numbers().collect();
         for lot in standing {
             let level = self.grid.level_at_or_above(was.limit(self.lots.record(lot).level()));
             self.reach(level);
-            let record = self.lots.record_mut(lot);
-            *record = record.leveled(level);
-            self.bags.link(level, lot);
+            self.levels.link(level, lot);
+            self.lots.set(lot, self.lots.record(lot).leveled(level));
         }
     }
 }

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::bags::FEW;
+use super::levels::LOT_NONE;
 use super::lots::Record;
 use super::margin::{LEVEL_TOP, key};
 use super::strays::{LEVEL_NONE, Stray};
 use super::{Book, BookError, Change, Lot};
+
+/// Most lots of a level that are looked at one by one for who moves first; more are ranked.
+const FEW: usize = 3;
 
 /// What a clearing published, in micro-dollars per hour.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,15 +76,13 @@ impl Book {
         self.settle();
         let changes = std::mem::replace(&mut self.changes, kept);
         for &Change { lot, before, after } in &changes {
-            let record = self.lots.record_mut(lot.0);
-            *record = record.holding(before);
-            let record = *record;
+            let record = self.lots.record(lot.0).holding(before);
+            self.lots.set(lot.0, record);
             self.recount_plain(lot.0, record, after, before);
             self.margin.offer(lot.0, record);
         }
         for lot in strays {
-            let record = self.lots.record_mut(lot);
-            *record = record.strayed();
+            self.lots.set(lot, self.lots.record(lot).strayed());
             self.strays.push(lot, &self.lots);
         }
         (self.supply, self.sold, self.digest, self.margin.level, self.margin.is_thin) = was;
@@ -143,15 +144,15 @@ impl Book {
             return self.settle_stray(lot);
         }
         let after = if level > self.margin.level { record.units() } else { 0 };
-        *self.lots.record_mut(lot) = record.holding(after);
+        self.lots.set(lot, record.holding(after));
         self.sold = self.sold - before + after;
     }
 
     /// From now on a stray is one of those that stand at its level, which the margin has reached.
     fn settle_stray(&mut self, lot: u32) {
-        let record = self.lots.record_mut(lot);
-        *record = record.settled();
-        self.margin.offer(lot, *record);
+        let record = self.lots.record(lot).settled();
+        self.lots.set(lot, record);
+        self.margin.offer(lot, record);
     }
 
     /// Tells what became of all strays; there are none now.
@@ -169,12 +170,14 @@ impl Book {
     #[inline(always)]
     fn finish_stray(&mut self, lot: u32, record: Record, before: u32) {
         let now = record.cleared();
-        *self.lots.record_mut(lot) = now;
         if self.margin.ranks(now.level()) & record.is_stray() {
             self.margin.offer(lot, now);
         }
-        if before != now.held() {
-            self.tell(lot, now, before, now.held());
+        if before == now.held() {
+            self.lots.set(lot, now);
+        } else {
+            self.tell(lot, now.holding(before), now);
+            self.recount_plain(lot, now, before, now.held());
         }
     }
 
@@ -195,7 +198,7 @@ impl Book {
             if units == 0 {
                 break;
             }
-            let next = self.bags.beside(self.margin.level, rises);
+            let next = self.levels.beside(self.margin.level, rises);
             let Some(level) = next.filter(|&level| rises | (level >= self.reserve_level)) else { break };
             self.margin.level = level;
             if level == watch {
@@ -218,17 +221,20 @@ impl Book {
     #[inline(always)]
     fn move_at_margin(&mut self, rises: bool, units: u32) -> u32 {
         let level = self.margin.level;
-        let (len, few) = self.bags.look(level);
-        if len > 1 {
-            return self.move_among_many(rises, units);
-        }
-        let record = if len == 1 { self.lots.record(few[0]) } else { return units };
-        let movable = if record.is_settled_at(level) { record.movable(rises) } else { 0 };
-        if movable == 0 {
+        let lot = self.levels.first(level);
+        if lot == LOT_NONE {
             return units;
         }
-        let moved = units.min(movable);
-        self.turn(few[0], record, rises, moved);
+        let record = self.lots.record(lot);
+        if self.levels.behind(lot) != LOT_NONE || !record.is_plainly_at(level) || self.margin.ranks(level) {
+            return self.move_among_many(rises, units);
+        }
+        // Where levels are sparse nearly every lot is this: alone, and with one limit.
+        let moved = units.min(record.movable(rises));
+        if moved > 0 {
+            self.margin.is_thin = rises & (moved == record.held());
+            self.tell(lot, record, record.turned(rises, moved));
+        }
         units - moved
     }
 
@@ -247,13 +253,25 @@ impl Book {
     #[inline(always)]
     fn first_at_margin(&mut self, rises: bool) -> Option<(u32, Record)> {
         let level = self.margin.level;
-        let (len, few) = self.bags.look(level);
-        if len > FEW {
-            return self.margin.first(rises, &self.bags, &self.lots);
+        let mut first = None;
+        if !self.margin.is_ranked() {
+            let mut lot = self.levels.first(level);
+            for _ in 0..FEW {
+                if lot == LOT_NONE {
+                    return first;
+                }
+                let record = self.lots.record(lot);
+                let is_first = first.is_none_or(|(_, best)| key(record, rises) > key(best, rises));
+                if record.is_settled_at(level) & (record.movable(rises) > 0) & is_first {
+                    first = Some((lot, record));
+                }
+                lot = self.levels.behind(lot);
+            }
+            if lot == LOT_NONE {
+                return first;
+            }
         }
-        let lots = few.into_iter().take(len as usize).map(|lot| (lot, self.lots.record(lot)));
-        let movable = lots.filter(|(_, record)| record.is_settled_at(level) & (record.movable(rises) > 0));
-        movable.max_by_key(|(_, record)| key(*record, rises))
+        self.margin.first(rises, &self.levels, &self.lots)
     }
 
     /// The reserve has risen above the margin: what stands between loses all it holds.
@@ -261,7 +279,7 @@ impl Book {
     fn lift(&mut self) {
         while self.margin.level < self.reserve_level {
             self.sold -= u32::MAX - self.move_at_margin(true, u32::MAX);
-            let next = self.bags.next(self.margin.level + 1).unwrap_or(LEVEL_TOP);
+            let next = self.levels.next(self.margin.level + 1).unwrap_or(LEVEL_TOP);
             self.margin.level = next.min(self.reserve_level);
         }
         self.margin.is_thin = true;
@@ -273,7 +291,7 @@ impl Book {
         if let Some(lot) = self.strays.only() {
             let record = self.lots.record(lot);
             let (level, before) = (record.level(), record.held());
-            *self.lots.record_mut(lot) = record.holding(if rises { record.units() } else { 0 });
+            self.lots.set(lot, record.holding(if rises { record.units() } else { 0 }));
             self.strays.list(Stray { age: record.age, lot, level, before });
         }
         let level = self.margin.level;
@@ -295,7 +313,7 @@ impl Book {
             let Stray { lot, before, .. } = self.strays.get(place);
             let record = self.lots.record(lot);
             let taken = excess.min(record.units() - before);
-            *self.lots.record_mut(lot) = record.holding(record.units() - taken);
+            self.lots.set(lot, record.holding(record.units() - taken));
             excess -= taken;
         }
         excess
@@ -307,35 +325,35 @@ impl Book {
         for place in strays {
             let Stray { lot, before, .. } = self.strays.get(place);
             let given = left.min(before);
-            *self.lots.record_mut(lot) = self.lots.record(lot).holding(given);
+            self.lots.set(lot, self.lots.record(lot).holding(given));
             left -= given;
         }
         left
     }
 
     /// Takes held units of a lot at the margin away, where that rises, or gives it more.
-    #[inline(always)]
     fn turn(&mut self, lot: u32, record: Record, rises: bool, units: u32) {
-        let sign = u32::from(rises).wrapping_neg();
-        let before = record.held();
-        let now = record.holding(before.wrapping_add((units ^ sign).wrapping_sub(sign)));
-        *self.lots.record_mut(lot) = now;
+        let now = record.turned(rises, units);
         self.margin.is_thin = rises & (now.held() == 0);
         if (record.movable(!rises) == 0) & self.margin.ranks(record.level()) {
             self.margin.offer_for(lot, record, !rises);
         }
-        if !record.is_told_later() {
-            self.tell(lot, record, before, now.held());
+        if record.is_told_later() {
+            self.lots.set(lot, now);
+        } else {
+            self.tell(lot, record, now);
+            self.recount_plain(lot, record, record.held(), now.held());
         }
     }
 
-    /// Notes that a lot holds another number of units.
+    /// Makes a lot hold another number of units, and notes it.
     #[inline(always)]
-    fn tell(&mut self, lot: u32, record: Record, before: u32, after: u32) {
+    fn tell(&mut self, lot: u32, before: Record, now: Record) {
+        self.lots.set(lot, now);
+        let (before, after) = (before.held(), now.held());
         let more = u64::from(after).wrapping_sub(u64::from(before));
-        self.digest = self.digest.wrapping_add(self.digest_of_held(record).wrapping_mul(more));
+        self.digest = self.digest.wrapping_add(self.digest_of_held(now).wrapping_mul(more));
         self.changes.push(Change { lot: Lot(lot), before, after });
-        self.recount_plain(lot, record, before, after);
     }
 
     /// Works out the price of what is held.
@@ -356,7 +374,7 @@ impl Book {
     /// Moves the margin up to where units are held, if none is where it stands. At most one step, once nothing strays.
     fn thicken(&mut self) {
         while self.margin.level < LEVEL_TOP && self.first_at_margin(true).is_none() {
-            self.margin.level = self.bags.next(self.margin.level + 1).unwrap_or(LEVEL_TOP);
+            self.margin.level = self.levels.next(self.margin.level + 1).unwrap_or(LEVEL_TOP);
         }
         self.margin.is_thin = false;
     }
@@ -366,6 +384,6 @@ impl Book {
         if self.first_at_margin(false).is_some() {
             return Some(self.margin.level);
         }
-        self.bags.previous(self.margin.level)
+        self.levels.previous(self.margin.level)
     }
 }

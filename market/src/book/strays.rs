@@ -2,10 +2,9 @@
 
 use std::ops::Range;
 
+use super::levels::LOT_NONE;
 use super::lots::Lots;
 
-/// No lot.
-const LOT_NONE: u32 = u32::MAX;
 /// No level.
 pub(super) const LEVEL_NONE: u32 = u32::MAX;
 /// Entries beyond twice as many as lots stand, before the list is cleared of those that are gone.

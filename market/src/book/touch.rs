@@ -1,6 +1,7 @@
 //! Looking ahead: in a large book nearly every step of an operation waits for memory. Commands come in batches, so the
 //! next ones are known, and reading what they will need, one kind of line after the other, lets the waiting overlap.
 
+use super::levels::LOT_NONE;
 use super::{Book, Lot, TOUCHED_MAX};
 
 /// An operation that is about to come.
@@ -18,13 +19,6 @@ impl Default for Upcoming {
     }
 }
 
-/// What is known of an operation, from one kind of line to the next.
-#[derive(Clone, Copy, Default)]
-struct Ahead {
-    level: u32,
-    place: u32,
-}
-
 impl Book {
     /// Reads what these operations are about to need; at most [`TOUCHED_MAX`] of them. Changes nothing; the sum it
     /// returns means nothing, and is there to be used, so that the reads are made.
@@ -35,18 +29,15 @@ impl Book {
         // No turn of one loop waits for another turn of it, and none depends on what kind of operation comes; each
         // loop waits once for all.
         let mut sum = 0;
-        let mut aheads = [Ahead::default(); TOUCHED_MAX];
-        for (ahead, next) in aheads.iter_mut().zip(upcoming) {
-            let lot = next.lot.0;
-            *ahead = Ahead { level: self.lots.touch(lot), place: self.bags.touch_place(lot) };
+        let mut neighbours = [[LOT_NONE; 3]; TOUCHED_MAX];
+        for (ahead, next) in neighbours.iter_mut().zip(upcoming) {
+            let first = self.levels.first(self.grid.level(next.limit).unwrap_or(0));
+            let [before, behind] = self.levels.touch(next.lot.0);
+            sum ^= self.lots.touch(next.lot.0);
+            *ahead = [before, behind, first];
         }
-        for (ahead, next) in aheads.iter_mut().zip(upcoming) {
-            let level = self.grid.level(next.limit).unwrap_or(0);
-            sum ^= self.bags.touch_end(level) ^ self.bags.touch_slot(ahead.place);
-            ahead.place = self.bags.touch_end(ahead.level);
-        }
-        for ahead in &aheads[..upcoming.len().min(TOUCHED_MAX)] {
-            sum ^= self.bags.touch_place(ahead.place);
+        for &lot in neighbours.iter().take(upcoming.len()).flatten() {
+            sum ^= self.levels.behind(lot);
         }
         u64::from(sum)
     }
