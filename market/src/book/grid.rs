@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn a_grid_lists_what_is_off_the_steps() {
         let steps = Grid::new(&Ladder::default(), [5_000, 7_000].into_iter()).unwrap();
-        assert_eq!(steps, Grid::Steps { step: 1_000 });
+        assert_eq!(steps.step, 1_000);
         let mixed = Grid::new(&Ladder::default(), [5_000, 5_500].into_iter()).unwrap();
         assert_eq!(mixed.level(5_500), Some(6));
         assert_eq!(mixed.level(6_000), Some(7));

@@ -3,73 +3,14 @@
 use super::LEVELS_MAX;
 use super::levels::Levels;
 use super::lots::{Lots, Record};
-use super::rank::{Rank, Ranked};
+use super::rank::{First, LEVEL_NONE, Ranks, key};
 
 /// Above every level.
 pub(super) const LEVEL_TOP: u32 = LEVELS_MAX;
-/// Marks rankings of no level.
-const LEVEL_NONE: u32 = u32::MAX;
-/// Entries from which on the rankings of a level are kept when the margin leaves it…
+/// Entries from which on the ranking of a level is kept when the margin leaves it…
 const KEPT_FROM: usize = 512;
-/// …and how many levels' are. Making them anew looks at all lots of the level, and the margin may soon be back.
+/// …and how many levels' are. Making one anew looks at all lots of the level, and the margin may soon be back.
 const KEPT_MAX: usize = 8;
-/// Rankings are made anew when they have twice as many entries as when they were made, and so many more: most are
-/// then no longer right.
-const SPARE_ENTRIES: usize = 64;
-
-/// The lots of one level, ranked for both ways the margin can move. Every lot that can lose or win a unit has an entry;
-/// an entry may have ceased to be right, which looking at its lot tells.
-#[derive(Clone, Debug)]
-struct Ranks {
-    level: u32,
-    /// Most entries before the rankings are made anew.
-    entries_max: usize,
-    /// When the margin falls: lots with queued units, the oldest first; when it rises: lots that hold units, the
-    /// youngest first.
-    movers: [Rank; 2],
-}
-
-/// What a lot is ranked by, the largest first.
-#[inline(always)]
-pub(super) const fn key(record: Record, rises: bool) -> u64 {
-    if rises { record.age } else { !record.age }
-}
-
-impl Ranks {
-    fn len(&self) -> usize {
-        let [winners, losers] = &self.movers;
-        winners.len() + losers.len()
-    }
-
-    /// Ranks the lots of a level.
-    fn fill(&mut self, level: u32, levels: &Levels, lots: &Lots) {
-        let [mut winners, mut losers] = self.movers.each_mut().map(Rank::emptied);
-        for lot in levels.at(level) {
-            let record = lots.record(lot);
-            if record.is_settled_at(level) {
-                if record.queued() > 0 {
-                    winners.push(Ranked { key: key(record, false), lot });
-                }
-                if record.held() > 0 {
-                    losers.push(Ranked { key: key(record, true), lot });
-                }
-            }
-        }
-        self.movers[0].fill(winners);
-        self.movers[1].fill(losers);
-        self.level = level;
-        self.entries_max = 2 * self.len() + SPARE_ENTRIES;
-    }
-
-    /// Enters a lot of this level that can move one way.
-    #[inline]
-    fn offer(&mut self, lot: u32, key: u64, rises: bool) {
-        self.movers[usize::from(rises)].push(Ranked { key, lot });
-        if self.len() > self.entries_max {
-            self.level = LEVEL_NONE;
-        }
-    }
-}
 
 /// The margin. When nothing strays, all units above its level are held, and none below.
 #[derive(Clone, Debug)]
@@ -78,14 +19,13 @@ pub(super) struct Margin {
     /// Whether no unit may be held at the level.
     pub(super) is_thin: bool,
     ranks: Ranks,
-    /// Rankings of other levels.
+    /// Those of other levels.
     kept: Vec<Ranks>,
 }
 
 impl Margin {
     pub(super) fn at(level: u32) -> Self {
-        let ranks = Ranks { level: LEVEL_NONE, entries_max: 0, movers: [Rank::default(), Rank::default()] };
-        Self { level, is_thin: true, ranks, kept: Vec::new() }
+        Self { level, is_thin: true, ranks: Ranks::default(), kept: Vec::new() }
     }
 
     /// Whether the lots at the margin are ranked.
@@ -122,28 +62,22 @@ impl Margin {
         }
     }
 
-    /// The lot at this level that moves first: when the margin rises the youngest that holds anything, when it falls
-    /// the oldest with queued units.
-    #[inline]
-    pub(super) fn first(&mut self, rises: bool, levels: &Levels, lots: &Lots) -> Option<(u32, Record)> {
-        if self.ranks.level != self.level {
-            self.rank_anew(levels, lots);
-        }
-        let movers = &mut self.ranks.movers[usize::from(rises)];
-        while let Some(Ranked { key: right, lot }) = movers.first() {
-            let record = lots.record(lot);
-            let can_move = record.movable(rises) > 0;
-            if record.is_settled_at(self.level) & (key(record, rises) == right) & can_move {
-                return Some((lot, record));
-            }
-            movers.pop();
-        }
-        None
+    /// Where the margin is ranked: the lot that moves first, the youngest that holds anything when the margin rises, the
+    /// oldest with queued units when it falls.
+    #[inline(always)]
+    pub(super) fn first(&mut self, rises: bool, lots: &Lots) -> Option<First> {
+        self.ranks.first(rises, lots)
     }
 
-    /// Finds or makes the rankings of the level.
+    /// The lot that moved first can now move the other way, too.
+    #[inline(always)]
+    pub(super) fn turned(&mut self, first: First, rises: bool) {
+        self.ranks.turned(first, rises);
+    }
+
+    /// Finds or makes the ranking of the level.
     #[inline(never)]
-    fn rank_anew(&mut self, levels: &Levels, lots: &Lots) {
+    pub(super) fn rank(&mut self, levels: &Levels, lots: &Lots) {
         self.kept.retain(|ranks| ranks.level != LEVEL_NONE);
         if self.ranks.level != LEVEL_NONE && self.ranks.len() >= KEPT_FROM {
             let left = std::mem::replace(self, Self::at(self.level));
@@ -164,7 +98,7 @@ impl Margin {
 
     /// Bytes reserved.
     pub(super) fn bytes(&self) -> usize {
-        let ranks = |ranks: &Ranks| ranks.movers.iter().map(Rank::bytes).sum::<usize>();
-        ranks(&self.ranks) + self.kept.iter().map(|kept| size_of::<Ranks>() + ranks(kept)).sum::<usize>()
+        let kept = |kept: &Ranks| size_of::<Ranks>() + kept.bytes();
+        self.ranks.bytes() + self.kept.iter().map(kept).sum::<usize>()
     }
 }

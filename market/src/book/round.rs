@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use super::levels::LOT_NONE;
 use super::lots::Record;
-use super::margin::{LEVEL_TOP, key};
+use super::margin::LEVEL_TOP;
+use super::rank::key;
 use super::strays::{LEVEL_NONE, Stray};
 use super::{Book, BookError, Change, Lot};
 
@@ -239,39 +240,62 @@ impl Book {
     }
 
     #[inline(never)]
-    fn move_among_many(&mut self, rises: bool, mut units: u32) -> u32 {
+    fn move_among_many(&mut self, rises: bool, units: u32) -> u32 {
+        if self.rank_many() { self.move_ranked(rises, units) } else { self.move_few(rises, units) }
+    }
+
+    /// Ranks the lots at the margin, unless they are so few that looking at each is quicker. Returns whether it did.
+    #[inline(always)]
+    fn rank_many(&mut self) -> bool {
+        if !self.margin.is_ranked() {
+            if self.levels.at(self.margin.level).nth(FEW).is_none() {
+                return false;
+            }
+            self.margin.rank(&self.levels, &self.lots);
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn move_ranked(&mut self, rises: bool, mut units: u32) -> u32 {
         while units > 0 {
-            let Some((lot, record)) = self.first_at_margin(rises) else { break };
+            let Some(first) = self.margin.first(rises, &self.lots) else { break };
+            let moved = units.min(first.record.movable(rises));
+            self.margin.turned(first, rises);
+            self.turn(first.lot, first.record, rises, moved);
+            units -= moved;
+        }
+        units
+    }
+
+    fn move_few(&mut self, rises: bool, mut units: u32) -> u32 {
+        while units > 0 {
+            let Some((lot, record)) = self.first_of_few(rises) else { break };
             let moved = units.min(record.movable(rises));
+            // The level may have been ranked when more stood there, and be so again.
+            if (record.movable(!rises) == 0) & self.margin.ranks(record.level()) {
+                self.margin.offer_for(lot, record, !rises);
+            }
             self.turn(lot, record, rises, moved);
             units -= moved;
         }
         units
     }
 
-    /// The lot at the margin that moves first. Few are looked at, many are ranked.
-    #[inline(always)]
-    fn first_at_margin(&mut self, rises: bool) -> Option<(u32, Record)> {
+    fn first_of_few(&self, rises: bool) -> Option<(u32, Record)> {
         let level = self.margin.level;
-        let mut first = None;
-        if !self.margin.is_ranked() {
-            let mut lot = self.levels.first(level);
-            for _ in 0..FEW {
-                if lot == LOT_NONE {
-                    return first;
-                }
-                let record = self.lots.record(lot);
-                let is_first = first.is_none_or(|(_, best)| key(record, rises) > key(best, rises));
-                if record.is_settled_at(level) & (record.movable(rises) > 0) & is_first {
-                    first = Some((lot, record));
-                }
-                lot = self.levels.behind(lot);
-            }
-            if lot == LOT_NONE {
-                return first;
-            }
+        let lots = self.levels.at(level).map(|lot| (lot, self.lots.record(lot)));
+        let movable = lots.filter(|(_, record)| record.is_settled_at(level) & (record.movable(rises) > 0));
+        movable.max_by_key(|(_, record)| key(*record, rises))
+    }
+
+    /// Whether any lot at the margin can move.
+    fn can_move(&mut self, rises: bool) -> bool {
+        if self.rank_many() {
+            self.margin.first(rises, &self.lots).is_some()
+        } else {
+            self.first_of_few(rises).is_some()
         }
-        self.margin.first(rises, &self.levels, &self.lots)
     }
 
     /// The reserve has risen above the margin: what stands between loses all it holds.
@@ -332,12 +356,10 @@ impl Book {
     }
 
     /// Takes held units of a lot at the margin away, where that rises, or gives it more.
+    #[inline(always)]
     fn turn(&mut self, lot: u32, record: Record, rises: bool, units: u32) {
         let now = record.turned(rises, units);
         self.margin.is_thin = rises & (now.held() == 0);
-        if (record.movable(!rises) == 0) & self.margin.ranks(record.level()) {
-            self.margin.offer_for(lot, record, !rises);
-        }
         if record.is_told_later() {
             self.lots.set(lot, now);
         } else {
@@ -373,7 +395,7 @@ impl Book {
 
     /// Moves the margin up to where units are held, if none is where it stands. At most one step, once nothing strays.
     fn thicken(&mut self) {
-        while self.margin.level < LEVEL_TOP && self.first_at_margin(true).is_none() {
+        while self.margin.level < LEVEL_TOP && !self.can_move(true) {
             self.margin.level = self.levels.next(self.margin.level + 1).unwrap_or(LEVEL_TOP);
         }
         self.margin.is_thin = false;
@@ -381,7 +403,7 @@ impl Book {
 
     /// The highest level at which a unit waits, when nothing strays.
     pub(super) fn highest_queued(&mut self) -> Option<u32> {
-        if self.first_at_margin(false).is_some() {
+        if self.can_move(false) {
             return Some(self.margin.level);
         }
         self.levels.previous(self.margin.level)
