@@ -99,11 +99,19 @@ impl Levels {
         self.links.get(lot as usize).map_or(LOT_NONE, |links| links.next)
     }
 
-    /// The lots beside this one at its level, to look ahead.
+    /// The lots beside this one at its level, to look ahead: without a branch, of another lot if there is none such.
     #[inline(always)]
     pub(super) fn touch(&self, lot: u32) -> [u32; 2] {
-        let Links { previous, next } = self.links.get(lot as usize).copied().unwrap_or(Links::NONE);
+        let last = self.links.len().saturating_sub(1);
+        let Links { previous, next } = self.links.get(last.min(lot as usize)).copied().unwrap_or(Links::NONE);
         [previous, next]
+    }
+
+    /// The same for the first lot of a level.
+    #[inline(always)]
+    pub(super) fn touch_first(&self, level: u32) -> u32 {
+        let last = self.firsts.len().saturating_sub(1);
+        self.firsts.get(last.min(level as usize)).copied().unwrap_or(LOT_NONE)
     }
 
     /// Lots at a level, in no order.

@@ -49,7 +49,12 @@ pub(super) struct Ranks {
 
 impl Default for Ranks {
     fn default() -> Self {
-        Self { level: LEVEL_NONE, row: Vec::new(), ends: [0; 2], late: [BinaryHeap::new(), BinaryHeap::new()] }
+        Self {
+            level: LEVEL_NONE,
+            row: Vec::new(),
+            ends: [0; 2],
+            late: [BinaryHeap::new(), BinaryHeap::new()],
+        }
     }
 }
 
@@ -98,7 +103,11 @@ impl Ranks {
             }
             *end += step(rises);
         };
-        if self.late[usize::from(rises)].is_empty() { found } else { self.first_beside_late(found, rises, lots) }
+        if self.late[usize::from(rises)].is_empty() {
+            found
+        } else {
+            self.first_beside_late(found, rises, lots)
+        }
     }
 
     #[inline(never)]

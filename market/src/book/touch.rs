@@ -1,7 +1,6 @@
 //! Looking ahead: in a large book nearly every step of an operation waits for memory. Commands come in batches, so the
 //! next ones are known, and reading what they will need, one kind of line after the other, lets the waiting overlap.
 
-use super::levels::LOT_NONE;
 use super::{Book, Lot, TOUCHED_MAX};
 
 /// An operation that is about to come.
@@ -29,15 +28,15 @@ impl Book {
         // No turn of one loop waits for another turn of it, and none depends on what kind of operation comes; each
         // loop waits once for all.
         let mut sum = 0;
-        let mut neighbours = [[LOT_NONE; 3]; TOUCHED_MAX];
+        let mut neighbours = [[0; 3]; TOUCHED_MAX];
         for (ahead, next) in neighbours.iter_mut().zip(upcoming) {
-            let first = self.levels.first(self.grid.level(next.limit).unwrap_or(0));
+            let first = self.levels.touch_first(self.grid.level(next.limit).unwrap_or(0));
             let [before, behind] = self.levels.touch(next.lot.0);
             sum ^= self.lots.touch(next.lot.0);
             *ahead = [before, behind, first];
         }
         for &lot in neighbours.iter().take(upcoming.len()).flatten() {
-            sum ^= self.levels.behind(lot);
+            sum ^= self.levels.touch(lot)[0];
         }
         u64::from(sum)
     }

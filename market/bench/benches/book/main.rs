@@ -80,21 +80,11 @@ fn naive_nanoseconds(stream: &Stream, events: usize) -> f64 {
 }
 
 fn main() {
-    if let Some(bids) = std::env::var("COUNT").ok().and_then(|text| text.parse().ok()) {
-        let mix = stream(1, bids, RUNGS, 200_000);
-        let mut ours = Ours::new(&mix);
-        black_box(ours.run(&mix.events));
-        return;
-    }
     if let Some(bids) = std::env::var("PROFILE").ok().and_then(|text| text.parse().ok()) {
         let events = std::env::var("EVENTS").ok().and_then(|text| text.parse().ok()).unwrap_or(EVENTS);
         let mix = stream(1, bids, RUNGS, events);
-        let (mut book, mut peer) = (f64::INFINITY, f64::INFINITY);
-        for _ in 0..4 {
-            book = book.min(measure(events, || Ours::new(&mix), |ours| ours.run(&mix.events)));
-            peer = peer.min(measure(events, || Obcore::new(&mix), |peer| peer.run(&mix.events)));
-        }
-        println!("{bids} {book:.1} {peer:.1} {:.2}", peer / book);
+        let book = measure(events, || Ours::new(&mix), |ours| ours.run(&mix.events));
+        println!("{bids} {book:.1}");
         return;
     }
     let events = std::env::args().find_map(|word| word.parse().ok()).unwrap_or(EVENTS);

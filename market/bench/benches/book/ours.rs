@@ -39,7 +39,7 @@ impl Ours {
     }
 
     /// One event, as the book takes it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn operate(&mut self, event: Event) {
         match event {
             Event::Add { bid, rung, units } => {
@@ -72,7 +72,7 @@ impl Ours {
     }
 
     /// Raising takes a new place, lowering keeps the old one.
-    #[inline]
+    #[inline(always)]
     fn reprice(&mut self, bid: u32, lot: Lot, rung: u32) {
         let place = Place::NewIfRaised(self.book.age_next());
         let rest = self.book.relimit(lot, u64::from(rung) * RUNG, None, place).expect("a standing bid");
@@ -90,6 +90,7 @@ impl Ours {
     }
 
     #[cold]
+    #[inline(never)]
     fn reprice_more(&mut self, bid: u32, rung: u32) {
         for lot in self.more.get(&bid).cloned().unwrap_or_default() {
             self.reprice(bid, lot, rung);
