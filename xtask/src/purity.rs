@@ -10,7 +10,8 @@ use crate::process;
 use crate::tree::{self, Package};
 
 /// The packages that decide.
-const CORES: [&str; 8] = ["proto", "market", "placement", "turn", "simulations", "cluster", "tunnel", "life"];
+const CORES: [&str; 9] =
+    ["proto", "market", "placement", "controlplane", "turn", "simulations", "cluster", "tunnel", "life"];
 
 /// Package whose tree is known to be impure. That the check finds it so shows in every run that it can fail.
 const CONTROL: &str = "runtime";
@@ -27,6 +28,7 @@ const ALLOWED: &[&str] = &[
     "proto",
     "market",
     "placement",
+    "controlplane",
     "turn",
     "simulations",
     "cluster",

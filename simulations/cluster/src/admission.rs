@@ -114,6 +114,7 @@ impl Cluster {
         match key.kind {
             "deployments" | "replicasets" | "statefulsets" => check_template(kind, key, new),
             "pods" if made => {
+                self.gate(new);
                 defaults::tolerations(&mut new["spec"]);
                 self.check_quota(kind, key, new)
             }

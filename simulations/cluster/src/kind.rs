@@ -134,6 +134,7 @@ const fn grouped(group: &'static str, kind: &'static str, plural: &'static str) 
 }
 
 const RBAC: &str = "rbac.authorization.k8s.io";
+const ADMISSION: &str = "admissionregistration.k8s.io";
 
 /// Every kind, the core group first; kinds of a group stand together.
 pub static KINDS: &[Kind] = &[
@@ -217,6 +218,11 @@ pub static KINDS: &[Kind] = &[
         short: &["ing"],
         columns: &[Column("Class", 0, Cell::Path("spec.ingressClassName"))],
         ..grouped("networking.k8s.io", "Ingress", "ingresses")
+    },
+    Kind { namespaced: false, ..grouped(ADMISSION, "MutatingAdmissionPolicy", "mutatingadmissionpolicies") },
+    Kind {
+        namespaced: false,
+        ..grouped(ADMISSION, "MutatingAdmissionPolicyBinding", "mutatingadmissionpolicybindings")
     },
     grouped(RBAC, "Role", "roles"),
     grouped(RBAC, "RoleBinding", "rolebindings"),

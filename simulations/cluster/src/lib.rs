@@ -15,6 +15,7 @@ pub mod fields;
 pub mod json;
 pub mod kind;
 pub mod patch;
+mod policy;
 mod protobuf;
 pub mod request;
 pub mod selector;

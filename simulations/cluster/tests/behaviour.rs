@@ -124,6 +124,29 @@ fn what_is_gated_waits_and_may_only_be_narrowed() {
 }
 
 #[test]
+fn a_policy_in_force_gates_the_pods_that_it_is_about() {
+    let mut world = World::new(1, 2);
+    let base = "/apis/admissionregistration.k8s.io/v1";
+    let expression =
+        "Object{spec: Object.spec{schedulingGates: [Object.spec.schedulingGates{name: \"x.test/held\"}]}}";
+    let policy = json!({ "metadata": { "name": "held" }, "spec": {
+        "matchConstraints": { "objectSelector": { "matchLabels": { "held": "yes" } },
+            "resourceRules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"] }] },
+        "mutations": [{ "patchType": "ApplyConfiguration", "applyConfiguration": { "expression": expression } }] } });
+    world.make(&format!("{base}/mutatingadmissionpolicies"), policy);
+    let pod = |name: &str, held: &str| {
+        json!({ "metadata": { "name": name, "labels": { "held": held } },
+            "spec": { "containers": [{ "name": "c", "image": "i:1" }] } })
+    };
+    let gates = |pod: &Value| pod["spec"]["schedulingGates"].clone();
+    assert_eq!(gates(&world.make(PODS, pod("before", "yes"))), Value::Null, "no binding puts it in force");
+    let binding = json!({ "metadata": { "name": "held" }, "spec": { "policyName": "held" } });
+    world.make(&format!("{base}/mutatingadmissionpolicybindings"), binding);
+    assert_eq!(gates(&world.make(PODS, pod("held", "yes"))), json!([{ "name": "x.test/held" }]));
+    assert_eq!(gates(&world.make(PODS, pod("free", "no"))), Value::Null);
+}
+
+#[test]
 fn the_scheduler_respects_what_pods_and_hosts_say() {
     let container = json!([{ "name": "c", "image": "i:1", "resources": { "requests": { "cpu": "5" } } }]);
     let anti = json!({ "podAntiAffinity": { "requiredDuringSchedulingIgnoredDuringExecution": [
@@ -510,6 +533,9 @@ fn quotas_refuse_pods_beyond_them() {
     assert_eq!(ready(&world.cluster, "app", "web"), 1, "500m each");
     let events = world.get("/api/v1/namespaces/t/events?fieldSelector=reason%3DFailedCreate");
     assert!(events["items"][0]["message"].as_str().unwrap().contains("exceeded quota: q"));
+    world.send("DELETE", "/api/v1/namespaces/t/resourcequotas/q", "", &Value::Null);
+    world.run(15);
+    assert_eq!(ready(&world.cluster, "app", "web"), 3, "what was refused is tried again");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::api::remove::check_options;
 use crate::api::write::dry;
 use crate::apply::Writer;
 use crate::json::{at, items, number, remove, set, text};
@@ -95,6 +96,7 @@ impl Cluster {
         let key = target.key();
         let pod =
             self.store.get(&key).cloned().ok_or_else(|| Refusal::not_found(target.kind, &target.name))?;
+        check_options(target.kind, &key, &pod, at(eviction, "deleteOptions"))?;
         let budgets = self.store.list("poddisruptionbudgets", Some(&key.namespace));
         let selecting: Vec<Key> = budgets
             .filter(|(_, budget)| Selector::of_object(at(budget, "spec.selector")).selects(&pod))

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::api::write::dry;
 use crate::json::{at, items, list, number, seconds, set, text};
-use crate::kind;
+use crate::kind::{self, Kind};
 use crate::request::{Query, Request, Target};
 use crate::status::Refusal;
 use crate::store::Key;
@@ -26,18 +26,7 @@ impl Cluster {
         let options = options(query, request)?;
         let key = target.key();
         let live = self.store.get(&key).cloned().ok_or_else(|| Refusal::not_found(target.kind, &key.name))?;
-        for (name, asked) in [
-            ("uid", text(&options, "preconditions.uid")),
-            ("resourceVersion", text(&options, "preconditions.resourceVersion")),
-        ] {
-            let is = at(&live, "metadata")[name].as_str().unwrap_or_default();
-            if !asked.is_empty() && asked != is {
-                let why = format!(
-                    "Precondition failed: {name} in precondition: {asked}, {name} in object meta: {is}"
-                );
-                return Err(Refusal::conflict(target.kind, &key.name, &why));
-            }
-        }
+        check_options(target.kind, &key, &live, &options)?;
         if dry(query) {
             return Ok(Answer::json(200, (*live).clone()));
         }
@@ -113,6 +102,20 @@ impl Cluster {
 }
 
 /// Seconds that a pod has for its end; one that runs nowhere needs none.
+/// Checks whether what is to go is what the options say.
+pub(super) fn check_options(kind: &Kind, key: &Key, live: &Value, options: &Value) -> Result<(), Refusal> {
+    for name in ["uid", "resourceVersion"] {
+        let asked = text(options, &format!("preconditions.{name}"));
+        let is = at(live, "metadata")[name].as_str().unwrap_or_default();
+        if !asked.is_empty() && asked != is {
+            let why =
+                format!("Precondition failed: {name} in precondition: {asked}, {name} in object meta: {is}");
+            return Err(Refusal::conflict(kind, &key.name, &why));
+        }
+    }
+    Ok(())
+}
+
 fn grace(pod: &Value, options: &Value) -> i64 {
     let host = text(pod, "spec.nodeName");
     if host.is_empty() || matches!(text(pod, "status.phase"), "Succeeded" | "Failed") {

@@ -203,6 +203,8 @@ fn spreads(pod: &Value, hosts: &[Arc<Value>], neighbours: &[Neighbour]) -> Vec<S
                 selector.and(key, value);
             }
         }
+        // A pod that may run on one host only would otherwise be spread over this one host.
+        let everywhere = text(constraint, "nodeAffinityPolicy") == "Ignore";
         let mut counts = BTreeMap::new();
         for host in hosts {
             let required = at(pod, "spec.affinity.nodeAffinity").get(REQUIRED);
@@ -213,7 +215,7 @@ fn spreads(pod: &Value, hosts: &[Arc<Value>], neighbours: &[Neighbour]) -> Vec<S
                 continue;
             };
             let here = neighbours.iter().filter(|one| one.is_on(host) && selector.selects(&one.pod)).count();
-            if usable {
+            if usable || everywhere {
                 *counts.entry(domain.to_owned()).or_default() += here as i64;
             }
         }

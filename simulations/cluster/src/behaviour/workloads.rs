@@ -14,6 +14,9 @@ const MANAGER: &str = "kube-controller-manager";
 const HASH: &str = "pod-template-hash";
 const REVISION: &str = "deployment.kubernetes.io/revision";
 
+/// From a pod that was refused to the next try, in microseconds.
+const AGAIN_MICROS: i64 = 5_000_000;
+
 /// Most pods that one pass makes or ends for one owner.
 const PODS_AT_ONCE_MAX: usize = 500;
 
@@ -139,7 +142,11 @@ impl Cluster {
         if at(&object, "metadata.deletionTimestamp").is_null() {
             for _ in pods.len()..wanted.min(pods.len() + PODS_AT_ONCE_MAX) {
                 let name = format!("{}-{}", key.name, suffix(self.draw(), 5));
-                self.make_pod(&object, &key.namespace, &name);
+                if !self.make_pod(&object, &key.namespace, &name) {
+                    // What refused it may be gone later, and tells nobody.
+                    self.behaviour.at(Who::ReplicaSet, key.clone(), self.now.plus_micros(AGAIN_MICROS));
+                    break;
+                }
             }
             // First goes what is not bound, not ready, cheap to end, young.
             pods.sort_by_cached_key(|(_, pod)| {
@@ -190,7 +197,8 @@ impl Cluster {
         });
     }
 
-    fn make_pod(&mut self, set: &Value, namespace: &str, name: &str) {
+    /// Makes a pod of a set. Whether it may be.
+    fn make_pod(&mut self, set: &Value, namespace: &str, name: &str) -> bool {
         let template = at(set, "spec.template");
         let mut pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": at(template, "metadata"),
             "spec": at(template, "spec") });
@@ -198,9 +206,11 @@ impl Cluster {
         crate::json::set(metadata, "namespace", namespace);
         crate::json::set(metadata, "name", name);
         list(metadata, "ownerReferences").push(owner(set, true));
-        if let Err(refusal) = self.make(pod, MANAGER) {
+        let made = self.make(pod, MANAGER);
+        if let Err(refusal) = &made {
             self.event(set, "Warning", "FailedCreate", &refusal.message);
         }
+        made.is_ok()
     }
 
     /// One pass over a `StatefulSet`: pods by number, each made when the one before is ready, ended from the last.
@@ -215,7 +225,7 @@ impl Cluster {
             for ordinal in 0..wanted {
                 let pod = pods.iter().find(|(pod, _)| number_of(pod) == Some(ordinal));
                 if pod.is_none() {
-                    self.make_pod(&object, &key.namespace, &format!("{}-{ordinal}", key.name));
+                    let _made = self.make_pod(&object, &key.namespace, &format!("{}-{ordinal}", key.name));
                 }
                 if !parallel && pod.is_none_or(|(_, pod)| !is_ready(pod)) {
                     break;
