@@ -17,7 +17,7 @@ const HOSTS: u32 = 6;
 const PATIENCE_SECONDS: u32 = 7_200;
 
 /// Each case is hours of a cluster.
-const CASES: u32 = 32;
+const CASES: u32 = 16;
 /// A case may run for minutes when it hangs.
 const SHRINK_MILLIS_MAX: u32 = 20_000;
 
