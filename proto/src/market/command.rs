@@ -333,10 +333,11 @@ impl Command for MarketCommand {
         }
     }
 
-    fn seal(&mut self) {
+    fn seal(&mut self, key: CommandKey) {
         let name = |tenant: &TenantId, bid: &BidId| CommandKey::of_tenant(tenant, bid.as_str());
         match self {
-            Self::PlaceBid(command) => Arc::make_mut(command).seal(),
+            // A bid goes by the name of its placement.
+            Self::PlaceBid(command) => Arc::make_mut(command).key = key,
             Self::AmendBid(command) => Arc::make_mut(command).seal(),
             Self::CancelBid(command) => command.key = name(&command.tenant, &command.bid),
             Self::AcknowledgeNotice(command) => command.key = name(&command.tenant, &command.bid),
