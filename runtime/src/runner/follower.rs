@@ -13,9 +13,9 @@ use tokio::task::JoinSet;
 
 use super::commit::Committed;
 use super::load::{
-    INDEX_ANSWERS, LoadError, Newest, Pages, Replica, Source, answers_to_index, load_replica,
-    snapshot_version,
+    INDEX_ANSWERS, LoadError, Newest, Replica, Source, answers_to_index, load_replica, snapshot_version,
 };
+use super::pages::Pages;
 use super::view::{QUERY_WAIT_MAX, View};
 use super::{Context, Ended, Runnable};
 use crate::bus::{Query, Serving};

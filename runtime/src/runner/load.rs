@@ -1,21 +1,16 @@
 //! From the journal to a state: the newest good snapshot and the rows behind it.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use journal::{Answer, JournalError, Row as JournalRow, Snapshot};
+use journal::{Answer, JournalError, Snapshot};
 use proto::machine::CommandKey;
-use tokio::task::{JoinError, JoinSet};
-use turn::{FoldError, Locator, Outgoing, ReadRow, Row, Turn, read_row};
+use tokio::task::JoinError;
+use turn::{FoldError, Locator, Outgoing, ReadRow, Row, Turn};
 
-use super::rows::turn_row;
+use super::pages::Pages;
 use super::view::View;
 use super::{Context, Runnable};
 
-/// Rows of one page.
-const PAGE_ROWS_MAX: usize = 512;
-/// Bytes of one page.
-const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Answers past the kept ones after which they are written to the index: many at a time, because a look-up there
 /// asks every lot that was ever written.
 pub(super) const INDEX_ANSWERS: usize = 65_536;
@@ -276,91 +271,13 @@ async fn catch_up<M: Runnable, V: View<M>>(
     Ok(())
 }
 
-/// What one reading gives: rows with their events.
-type Page<M> = Vec<ReadRow<<M as proto::Machine>::Event>>;
-
-/// Rows in order, each page read by a task of its own while the one before is taken in.
-pub(super) struct Pages<M: Runnable> {
-    context: Context,
-    reading: JoinSet<Result<Page<M>, LoadError>>,
-}
-
-impl<M: Runnable> Pages<M> {
-    pub(super) fn after(context: &Context, sequence: u64) -> Self {
-        let mut pages = Self { context: context.clone(), reading: JoinSet::new() };
-        pages.read(sequence);
-        pages
-    }
-
-    fn read(&mut self, after: u64) {
-        let context = self.context.clone();
-        self.reading.spawn(async move {
-            let rows = page(&context, after).await?;
-            let stream = context.stream.clone();
-            let read = move || rows.into_iter().map(|row| read_row::<M>(&stream, turn_row(row))).collect();
-            let read: Result<Page<M>, _> = tokio::task::spawn_blocking(read).await.map_err(interrupted)?;
-            read.map_err(|source| damaged(&context, source))
-        });
-    }
-
-    /// The next page; `None` at the end of the journal.
-    pub(super) async fn next(&mut self) -> Result<Option<Page<M>>, LoadError> {
-        let Some(page) = self.reading.join_next().await else { return Ok(None) };
-        let page = page.map_err(interrupted)??;
-        let Some(last) = page.last().map(|read| read.row().sequence) else { return Ok(None) };
-        self.read(last);
-        Ok(Some(page))
-    }
-}
-
-fn damaged(context: &Context, source: FoldError) -> LoadError {
+pub(super) fn damaged(context: &Context, source: FoldError) -> LoadError {
     LoadError::Damaged { stream: context.journal_stream.to_string(), source }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
-fn interrupted(error: JoinError) -> LoadError {
+pub(super) fn interrupted(error: JoinError) -> LoadError {
     LoadError::Interrupted { problem: error.to_string() }
-}
-
-/// The next rows, from the database or, where they have left it, from the archive.
-async fn page(context: &Context, after: u64) -> Result<Vec<JournalRow>, LoadError> {
-    let stream = &context.journal_stream;
-    match context.journal.load_from(stream, after, PAGE_ROWS_MAX, PAGE_BYTES_MAX).await {
-        Err(JournalError::Gap { expected, .. })
-            if context.settings.archive_dir.is_some() && expected == after + 1 =>
-        {
-            let dir = context.archive_dir().unwrap_or_default();
-            let rows = archived(dir, stream.to_string(), after, PAGE_ROWS_MAX).await?;
-            // Nothing in the archive either: the gap is real.
-            if rows.first().is_none_or(|row| row.seq != after + 1) {
-                return Ok(context.journal.load_from(stream, after, PAGE_ROWS_MAX, PAGE_BYTES_MAX).await?);
-            }
-            Ok(rows)
-        }
-        other => Ok(other?),
-    }
-}
-
-async fn archived(
-    dir: PathBuf,
-    stream: String,
-    after: u64,
-    rows_max: usize,
-) -> Result<Vec<JournalRow>, LoadError> {
-    let read = move || journal::archived_rows(&dir, &stream, after)?.take(rows_max).collect();
-    let read: Result<Vec<_>, JournalError> = tokio::task::spawn_blocking(read).await.map_err(interrupted)?;
-    Ok(read?)
-}
-
-/// One row, from the database or from the archive.
-pub(super) async fn one_row(context: &Context, sequence: u64) -> Result<Option<Row>, LoadError> {
-    if let Some(row) = context.journal.row(&context.journal_stream, sequence).await? {
-        return Ok(Some(turn_row(row)));
-    }
-    let Some(dir) = context.archive_dir() else { return Ok(None) };
-    let stream = context.journal_stream.to_string();
-    let rows = archived(dir, stream, sequence.saturating_sub(1), 1).await?;
-    Ok(rows.into_iter().next().filter(|row| row.seq == sequence).map(turn_row))
 }
 
 /// Writes answers past the kept ones to the index, at most `max`, and forgets them in memory.

@@ -22,6 +22,7 @@ mod counts;
 mod follower;
 mod load;
 mod pack;
+mod pages;
 mod pipeline;
 mod progress;
 mod publish;

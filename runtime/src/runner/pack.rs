@@ -3,7 +3,7 @@
 use journal::Row;
 use tokio::sync::mpsc;
 
-use super::rows::journal_row;
+use super::rows::Packer;
 use super::step::Stepped;
 use super::{Ended, Runnable};
 
@@ -21,8 +21,9 @@ pub(super) async fn run<M: Runnable>(
     mut input: mpsc::Receiver<Stepped<M>>,
     output: mpsc::Sender<Packed<M>>,
 ) -> Result<(), Ended> {
+    let mut packer = Packer::default();
     while let Some(turned) = input.recv().await {
-        let row = turned.row.as_ref().map(journal_row);
+        let row = turned.row.as_ref().map(|row| packer.journal_row(row));
         // The next stage is gone only when the pipeline ends, and it says why.
         if output.send(Packed { turned, row }).await.is_err() {
             return Ok(());

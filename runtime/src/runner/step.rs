@@ -17,7 +17,7 @@ pub(super) const TURNS_AHEAD: usize = 2;
 /// Rows whose events are not out yet, beyond which only a full turn is begun; and none is begun while answers are not
 /// out. The broker syncs message by message: small turns at once only wait for each other there, where one larger turn
 /// would have had one message of answers. A full turn waits for nobody, because waiting makes it no larger.
-const ROWS_UNTOLD_MAX: u64 = 1;
+const ROWS_UNTOLD_MAX: u64 = 2;
 /// Messages gathered for the next turns while the commit is busy.
 const GATHERED_MAX: usize = 4_096;
 /// A machine that is due and decides nothing is not asked again sooner.
