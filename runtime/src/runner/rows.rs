@@ -1,8 +1,8 @@
 //! Rows between the turn and the journal.
 //!
 //! Input and events are JSON, in which a turn of a thousand commands says nearly the same a thousand times. They are
-//! stored packed, which costs a fraction of the processor time that writing the larger row would, and an eighth of
-//! its bytes on the disk. The chain of hashes is over what was packed.
+//! stored packed: a row of 1,024 bids takes a fifth of the space, and the database less than half
+//! of the processor time. The chain of hashes is over what was packed.
 
 use journal::Row as JournalRow;
 use journal::limits::ROW_BYTES_MAX;
