@@ -90,8 +90,7 @@ impl World {
             command["id"] = format!("c{}", self.ids).into();
         }
         let sender = Sender { role, principal: "someone".parse().unwrap() };
-        let mut command: MarketCommand = serde_json::from_value(command).unwrap();
-        proto::machine::Command::seal(&mut command);
+        let command: MarketCommand = serde_json::from_value(command).unwrap();
         let mut events = Vec::new();
         self.market.step(self.now, &Received::new(sender, command), &mut events);
         let is_done = !matches!(events[0], MarketEvent::CommandRefused(_));

@@ -177,7 +177,7 @@ impl<C: Command> Received<C> {
             Some(tenant) => CommandKey::of_tenant(tenant, command.id().as_str()),
             None => CommandKey::of_sender(&sender, command.id()),
         };
-        command.seal();
+        command.seal(key);
         let mut hasher = Sha256::new();
         hasher.update(sender.role.token().as_bytes());
         hasher.update(sender.principal.as_str().as_bytes());
@@ -198,8 +198,8 @@ pub trait Command: Clone + PartialEq + fmt::Debug + Serialize + DeserializeOwned
     fn id(&self) -> &CommandId;
     /// The tenant it is sent for, if it is sent for one.
     fn tenant(&self) -> Option<&TenantId>;
-    /// Works out what is derived from the content, such as hashed names; done once, while decoding.
-    fn seal(&mut self) {}
+    /// Works out what is derived from the content, such as hashed names; done once, while decoding. `key` is its own.
+    fn seal(&mut self, _key: CommandKey) {}
 }
 
 /// One decided input: a command, or a wake that was due.

@@ -129,9 +129,32 @@ impl TryFrom<Decimal> for Price {
     }
 }
 
+/// Characters of the longest price: nine digits, a point, six digits.
+const PRICE_CHARACTERS_MAX: usize = WHOLE_DIGITS_MAX + 1 + PRICE_DECIMALS as usize;
+
 impl Serialize for Price {
+    /// As it is displayed, without the detour over a text of its own: every event and answer has prices.
     fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
-        out.collect_str(self)
+        let mut text = [b'0'; PRICE_CHARACTERS_MAX];
+        let point = WHOLE_DIGITS_MAX;
+        let (mut whole, mut decimals) = (self.0 / 1_000_000, self.0 % 1_000_000);
+        text[point] = b'.';
+        for digit in text[point + 1..].iter_mut().rev() {
+            *digit = b'0' + (decimals % 10) as u8;
+            decimals /= 10;
+        }
+        let mut first = point;
+        while first > 0 && (whole > 0 || first == point) {
+            first -= 1;
+            text[first] = b'0' + (whole % 10) as u8;
+            whole /= 10;
+        }
+        let mut end = text.len();
+        while end > point + 1 + DECIMALS_SHOWN_MIN && text[end - 1] == b'0' {
+            end -= 1;
+        }
+        // Digits and a point are ASCII.
+        out.serialize_str(std::str::from_utf8(&text[first..end]).unwrap_or_default())
     }
 }
 
@@ -322,6 +345,7 @@ mod tests {
             prop_assert_eq!(price.to_string().parse::<Price>().unwrap(), price);
             prop_assert_eq!(Price::try_from(Decimal::from(price)).unwrap(), price);
             let json = serde_json::to_string(&price).unwrap();
+            prop_assert_eq!(&json, &format!("\"{price}\""));
             prop_assert_eq!(serde_json::from_str::<Price>(&json).unwrap(), price);
         }
 

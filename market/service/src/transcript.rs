@@ -18,7 +18,7 @@ use proto::envelope::EventBatch;
 use proto::market::MarketEvent;
 use proto::subject;
 use runtime::bus::Bus;
-use runtime::runner::journal_stream;
+use runtime::runner::{journal_stream, turn_row};
 use runtime::shell::Stop;
 
 use crate::asked::{Asked, QUERIED_AS, answer};
@@ -134,9 +134,9 @@ impl Transcriber {
         let Some(last) = rows.last().map(|row| row.seq) else { return Ok(0) };
         let count = rows.len();
         let mut lines = Vec::new();
-        for row in rows {
+        for row in rows.into_iter().map(turn_row) {
             let batch: EventBatch<MarketEvent> = serde_json::from_slice(&row.events)
-                .with_context(|| format!("row {} of {stream}", row.seq))?;
+                .with_context(|| format!("row {} of {stream}", row.sequence))?;
             for event in batch.entries.iter().flat_map(|entry| &entry.events) {
                 if let Some(record) = self.fold.apply(&self.secret, batch.at, batch.sequence, event) {
                     serde_json::to_writer(&mut lines, &record)?;

@@ -14,6 +14,7 @@ use proto::{PrincipalId, Timestamp};
 use super::digest::{Kind, Sum, digest, text};
 use super::index::{Index, spread};
 use super::lease::Head;
+use super::places::Places;
 use crate::book::Lot;
 
 /// Whether a bid stands.
@@ -162,7 +163,7 @@ pub(super) struct Known {
 /// All bids an exchange knows, by place, by name and by number.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bids {
-    bids: Vec<Option<Bid>>,
+    bids: Places<Option<Bid>>,
     free: Vec<u32>,
     names: Index,
     numbers: Index,
@@ -188,7 +189,7 @@ impl Bids {
 
     #[inline]
     pub(super) fn get(&self, place: u32) -> Option<&Bid> {
-        self.bids.get(place as usize)?.as_ref()
+        self.bids.get(place)?.as_ref()
     }
 
     /// What a name leads to.
@@ -243,12 +244,14 @@ impl Bids {
         self.sum.add(bid.digest_of_names());
         self.standing += u32::from(bid.stands());
         let (key, number) = (bid.key, bid.number);
-        let place = if let Some(place) = self.free.pop() {
-            self.bids[place as usize] = Some(bid);
-            place
-        } else {
-            self.bids.push(Some(bid));
-            self.bids.len() as u32 - 1
+        let place = match self.free.pop() {
+            Some(place) => {
+                if let Some(free) = self.bids.get_mut(place) {
+                    *free = Some(bid);
+                }
+                place
+            }
+            None => self.bids.push(Some(bid)),
         };
         self.names.insert(hash_of_key(key), place);
         self.numbers.insert(spread(number), place);
@@ -258,7 +261,7 @@ impl Bids {
     /// Changes what counts in the digest.
     #[inline]
     pub(super) fn change<T>(&mut self, place: u32, change: impl FnOnce(&mut Bid) -> T) -> Option<T> {
-        let bid = self.bids.get_mut(place as usize)?.as_mut()?;
+        let bid = self.bids.get_mut(place)?.as_mut()?;
         self.sum.remove(bid.digest());
         let stood = bid.stands();
         let result = change(bid);
@@ -270,12 +273,12 @@ impl Bids {
     /// A bid whose leases, or how many of them are won, are changed: these do not count in its own digest.
     #[inline]
     pub(super) fn holder(&mut self, place: u32) -> Option<&mut Bid> {
-        self.bids.get_mut(place as usize)?.as_mut()
+        self.bids.get_mut(place)?.as_mut()
     }
 
     /// A bid has ended and has no leases any more: from now on it counts as its tomb. Returns its tenant's place.
     pub(super) fn finish(&mut self, at: Timestamp, place: u32) -> Option<u32> {
-        let bid = self.bids.get_mut(place as usize)?.as_mut().filter(|bid| !bid.is_finished)?;
+        let bid = self.bids.get_mut(place)?.as_mut().filter(|bid| !bid.is_finished)?;
         self.sum.remove(bid.digest());
         self.sum.remove(bid.digest_of_names());
         bid.is_finished = true;
@@ -313,7 +316,7 @@ impl Bids {
     }
 
     fn let_go(&mut self, place: u32, value: u32) {
-        let Some(bid) = self.bids.get_mut(place as usize).and_then(Option::take) else { return };
+        let Some(bid) = self.bids.get_mut(place).and_then(Option::take) else { return };
         self.names.replace(hash_of_key(bid.key), place, value);
         self.numbers.remove(spread(bid.number), place);
         self.free.push(place);

@@ -13,6 +13,7 @@ mod digest;
 mod holding;
 mod index;
 mod lease;
+mod places;
 mod read;
 mod record;
 mod report;

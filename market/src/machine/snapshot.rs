@@ -4,6 +4,7 @@
 //! Everything is written in an order that does not depend on how the state came about, so equal states give equal
 //! bytes.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use proto::market::{
     Rules, SupplyCause,
 };
 use proto::{Machine, Price, PrincipalId, SourceId, StreamName, TenantId, Timestamp};
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeSeq;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::Market;
 use super::bid::{Bid, Lots, Status, Tomb};
@@ -25,8 +27,9 @@ use crate::book::{Book, LotTerms};
 /// Micro-seconds since 1970.
 type Instant = i64;
 
+/// `B`: the bids, each made when it is written, and a list of them when they are read.
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct Saved<B> {
     version: u32,
     /// As JSON, which may leave out what has its default.
     rules: Vec<u8>,
@@ -36,7 +39,7 @@ struct Saved {
     markets: Vec<SavedMarket>,
     /// Names that bids share, in the order in which bids use them first.
     names: Vec<String>,
-    bids: Vec<SavedBid>,
+    bids: B,
     /// Key, number, when they finished, how they ended; in the order in which they finished.
     finished: Vec<(u128, BidNumber, Instant, SavedStatus)>,
 }
@@ -75,10 +78,11 @@ struct SavedFigures {
 }
 
 #[derive(Serialize, Deserialize)]
-struct SavedBid {
+struct SavedBid<'a> {
     key: u128,
     number: BidNumber,
-    id: String,
+    #[serde(borrow)]
+    id: Cow<'a, str>,
     /// Tenant, cluster, pool and who placed it, among the names.
     names: [u32; 4],
     version: u32,
@@ -146,6 +150,33 @@ impl<'a> Names<'a> {
         }
         place
     }
+
+    fn places(&mut self, bid: &'a Bid) -> [u32; 4] {
+        let placed = &bid.placed;
+        let shared = [placed.tenant.as_str(), placed.cluster.as_str(), placed.pool.as_str(), bid.by.as_str()];
+        shared.map(|name| self.place(name))
+    }
+}
+
+/// Room for most bids, so that the bytes of a large state are not moved again and again while they are written.
+const SAVED_BID_BYTES_USUAL: usize = 96;
+
+/// Bids by number with the places of their names. There are millions: none is kept in the form in which it is
+/// written.
+struct EachBid<'a> {
+    market: &'a Market,
+    order: &'a [&'a Bid],
+    names: &'a [[u32; 4]],
+}
+
+impl Serialize for EachBid<'_> {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let mut list = out.serialize_seq(Some(self.order.len()))?;
+        for (bid, names) in self.order.iter().zip(self.names) {
+            list.serialize_element(&self.market.save_bid(bid, *names))?;
+        }
+        list.end()
+    }
 }
 
 impl Market {
@@ -154,7 +185,9 @@ impl Market {
         let mut order: Vec<&Bid> = self.bids.all().map(|(_, bid)| bid).collect();
         order.sort_unstable_by_key(|bid| bid.number);
         let mut names = Names::default();
-        let bids = order.into_iter().map(|bid| self.save_bid(bid, &mut names)).collect();
+        let places: Vec<[u32; 4]> = order.iter().map(|bid| names.places(bid)).collect();
+        let bids = EachBid { market: self, order: &order, names: &places };
+        let bytes = SAVED_BID_BYTES_USUAL * order.len();
         let next = &self.next;
         let saved = Saved {
             version: Self::SNAPSHOT,
@@ -181,12 +214,11 @@ impl Market {
             finished: self.bids.finished().iter().map(save_tomb).collect(),
         };
         // These are plain data; writing them to memory cannot fail.
-        postcard::to_allocvec(&saved).unwrap_or_default()
+        postcard::to_extend(&saved, Vec::with_capacity(bytes)).unwrap_or_default()
     }
 
-    fn save_bid<'a>(&self, bid: &'a Bid, names: &mut Names<'a>) -> SavedBid {
+    fn save_bid<'a>(&self, bid: &'a Bid, names: [u32; 4]) -> SavedBid<'a> {
         let placed = &bid.placed;
-        let shared = [placed.tenant.as_str(), placed.cluster.as_str(), placed.pool.as_str(), bid.by.as_str()];
         let book = self.market(bid.market).map(|record| &record.book);
         let lots = bid.lots.as_slice().iter();
         let mut leases: Vec<SavedLeases> = self
@@ -213,8 +245,8 @@ impl Market {
         SavedBid {
             key: bid.key.0,
             number: bid.number,
-            id: placed.id.as_str().to_owned(),
-            names: shared.map(|name| names.place(name)),
+            id: Cow::Borrowed(placed.id.as_str()),
+            names,
             version: bid.version,
             quantity: bid.quantity,
             market: bid.market,
@@ -231,7 +263,8 @@ impl Market {
 
     /// The state that bytes hold.
     pub(super) fn load(stream: &StreamName, bytes: &[u8]) -> Result<Self, RestoreError> {
-        let (saved, rest) = postcard::take_from_bytes::<Saved>(bytes).map_err(unreadable)?;
+        let (saved, rest) =
+            postcard::take_from_bytes::<Saved<Vec<SavedBid<'_>>>>(bytes).map_err(unreadable)?;
         if saved.version != Self::SNAPSHOT || !rest.is_empty() {
             return Err(unreadable(format!("version {}, {} bytes too many", saved.version, rest.len())));
         }
@@ -298,7 +331,7 @@ impl Market {
     /// Loads bids and leases; returns the lots of each market with the places of their bids.
     fn load_bids(
         &mut self,
-        bids: Vec<SavedBid>,
+        bids: Vec<SavedBid<'_>>,
         names: &[String],
     ) -> Result<Vec<Vec<(LotTerms, u32)>>, RestoreError> {
         let mut shared = Shared::default();
@@ -336,7 +369,7 @@ impl Market {
 
     fn load_bid(
         &mut self,
-        saved: SavedBid,
+        saved: SavedBid<'_>,
         names: &[String],
         shared: &mut Shared,
         lots: &[LotTerms],

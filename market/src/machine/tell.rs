@@ -21,6 +21,9 @@ const REPORT: &str = "walras.market-report";
 /// Answers go out when they are this long, so that the last one still fits.
 const ANSWERS_BYTES: usize = MESSAGE_BYTES_MAX - 16 * 1_024;
 
+/// Room for most answers.
+const ANSWER_BYTES_USUAL: usize = 192;
+
 /// One principal's answers, as they are written.
 struct Letter {
     principal: PrincipalId,
@@ -38,11 +41,15 @@ struct Letters<'a> {
     places: BTreeMap<PrincipalId, usize>,
     last: usize,
     full: Vec<Publication>,
+    /// Room for the first letter, in bytes: nearly always all answers are one principal's.
+    room: usize,
 }
 
 impl<'a> Letters<'a> {
-    fn new(stream: &'a StreamName, sequence: u64, at: Timestamp) -> Self {
-        Self { stream, sequence, at, letters: Vec::new(), places: BTreeMap::new(), last: 0, full: Vec::new() }
+    fn new(stream: &'a StreamName, sequence: u64, at: Timestamp, answers: usize) -> Self {
+        let room = (answers * ANSWER_BYTES_USUAL).min(ANSWERS_BYTES);
+        let (letters, full) = (Vec::new(), Vec::new());
+        Self { stream, sequence, at, letters, places: BTreeMap::new(), last: 0, full, room }
     }
 
     fn write(&mut self, to: &PrincipalId, answer: &Answer) {
@@ -74,7 +81,7 @@ impl<'a> Letters<'a> {
             Market::NAME,
             self.sequence
         );
-        let mut json = Vec::with_capacity(4 * head.len());
+        let mut json = Vec::with_capacity(4 * head.len() + std::mem::take(&mut self.room));
         json.extend_from_slice(head.as_bytes());
         self.letters.push(Letter { principal: to.clone(), json, head: head.len() });
         self.places.insert(to.clone(), self.letters.len() - 1);
@@ -105,7 +112,7 @@ pub(super) fn again(
     events: &[MarketEvent],
 ) -> Option<Publication> {
     let answer = answer_to(sequence, received, events.first()?);
-    let mut letters = Letters::new(stream, sequence, at);
+    let mut letters = Letters::new(stream, sequence, at, 1);
     letters.write(&received.sender.principal, &answer);
     let mut out = Vec::new();
     letters.send(&mut out);
@@ -144,7 +151,7 @@ impl Bid {
 
 impl Market {
     pub(super) fn tell_all(&self, decided: &Decided, out: &mut Vec<Publication>) {
-        let mut letters = Letters::new(&self.stream, decided.sequence, decided.at);
+        let mut letters = Letters::new(&self.stream, decided.sequence, decided.at, decided.events.len());
         for (entry, events) in decided.iter() {
             if let (Some(received), Some(event)) = (&entry.received, events.first()) {
                 let answer = answer_to(decided.sequence, received, event);

@@ -114,6 +114,10 @@ impl Leases {
             return 0;
         }
         let place = self.spans.partition_point(|span| span.first < first);
+        // Nearly every bid has one span for ever; left to itself the list would begin with room for four.
+        if self.spans.is_empty() {
+            self.spans.reserve_exact(1);
+        }
         let worker = Worker::Booting;
         self.spans.insert(place, Span { first, units, market, round, available_by, leaving: None, worker });
         self.join(place..place + 1);

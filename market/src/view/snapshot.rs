@@ -3,6 +3,8 @@
 //! Every part is a postcard value of its own, so the parts one after another are a snapshot too. The last one
 //! holds SHA-256 over all before it: a snapshot that was cut, mixed up or damaged is none.
 
+use std::borrow::Cow;
+
 use proto::market::{BidNumber, MarketNumber, MarketSettings, Prices, RoundNumber, Rules};
 use proto::{MarketId, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -79,10 +81,10 @@ impl End {
 }
 
 #[derive(Serialize, Deserialize)]
-enum Part {
+enum Part<'a> {
     Head(Head),
     Market(Box<MarketRecord>),
-    Bid(BidNumber, Box<Bid>),
+    Bid(BidNumber, Cow<'a, Bid>),
     Billing(Box<Record>),
     End(End),
 }
@@ -103,9 +105,9 @@ struct Parts<'a> {
     digest: Sha256,
 }
 
-impl Parts<'_> {
+impl<'a> Parts<'a> {
     /// The next value to write; the end is written by the caller, who knows the digest.
-    fn value(&mut self) -> Option<Part> {
+    fn value(&mut self) -> Option<Part<'a>> {
         loop {
             match &mut self.left {
                 Left::Head => {
@@ -119,7 +121,7 @@ impl Parts<'_> {
                     None => self.left = Left::Bids(self.view.bids.iter()),
                 },
                 Left::Bids(bids) => match bids.next() {
-                    Some((number, bid)) => return Some(Part::Bid(*number, Box::new(bid.clone()))),
+                    Some((number, bid)) => return Some(Part::Bid(*number, Cow::Borrowed(bid))),
                     None => self.left = Left::Billing(Box::new(self.view.billing.records())),
                 },
                 Left::Billing(records) => match records.next() {
@@ -139,26 +141,24 @@ impl Iterator for Parts<'_> {
         if matches!(self.left, Left::Nothing) {
             return None;
         }
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(PART_BYTES + PART_BYTES / 8);
         while bytes.len() < PART_BYTES {
             let Some(value) = self.value() else {
                 self.digest.update(&bytes);
                 let end = End::of(self.view, self.digest.clone());
-                write(&Part::End(end), &mut bytes);
-                return Some(bytes);
+                return Some(written(&Part::End(end), bytes));
             };
-            write(&value, &mut bytes);
+            bytes = written(&value, bytes);
         }
         self.digest.update(&bytes);
         Some(bytes)
     }
 }
 
-fn write(part: &Part, bytes: &mut Vec<u8>) {
-    // Plain data always has a form; were it ever not so, the counts at the end would tell.
-    if let Ok(mut written) = postcard::to_stdvec(part) {
-        bytes.append(&mut written);
-    }
+/// `bytes` with a part behind them.
+fn written(part: &Part<'_>, bytes: Vec<u8>) -> Vec<u8> {
+    // Plain data always has a form; were it ever not so, the digest at the end would tell.
+    postcard::to_extend(part, bytes).unwrap_or_default()
 }
 
 fn record(number: MarketNumber, market: &Market) -> MarketRecord {
@@ -195,7 +195,7 @@ impl View {
         let mut has_head = false;
         let mut bids = Vec::new();
         loop {
-            let (part, rest) = postcard::take_from_bytes::<Part>(left)
+            let (part, rest) = postcard::take_from_bytes::<Part<'_>>(left)
                 .map_err(|error| SnapshotError::Unreadable { problem: error.to_string() })?;
             match part {
                 Part::Head(head) if head.version != VERSION => {
@@ -207,7 +207,7 @@ impl View {
                     (view.round, view.rules) = (head.round, head.rules);
                 }
                 Part::Market(record) => view.put_back_market(*record),
-                Part::Bid(number, bid) => bids.push((number, view.share(number, *bid))),
+                Part::Bid(number, bid) => bids.push((number, view.share(number, bid.into_owned()))),
                 Part::Billing(record) => view.billing.put_back(*record),
                 Part::End(written) => {
                     view.put_back_bids(bids);

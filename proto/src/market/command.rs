@@ -333,10 +333,16 @@ impl Command for MarketCommand {
         }
     }
 
-    fn seal(&mut self) {
+    fn seal(&mut self, key: CommandKey) {
         let name = |tenant: &TenantId, bid: &BidId| CommandKey::of_tenant(tenant, bid.as_str());
         match self {
-            Self::PlaceBid(command) => Arc::make_mut(command).seal(),
+            // A bid goes by the name of its placement.
+            Self::PlaceBid(command) => {
+                let bid = Arc::make_mut(command);
+                bid.key = key;
+                // It is kept as long as the bid stands, and was read with room for more options.
+                bid.options.shrink_to_fit();
+            }
             Self::AmendBid(command) => Arc::make_mut(command).seal(),
             Self::CancelBid(command) => command.key = name(&command.tenant, &command.bid),
             Self::AcknowledgeNotice(command) => command.key = name(&command.tenant, &command.bid),

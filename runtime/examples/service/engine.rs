@@ -133,6 +133,11 @@ impl World {
         Ok(Self { server, sender, receiver, next: 0, dir })
     }
 
+    /// A connection of its own.
+    pub(crate) async fn connect(&self, name: &str) -> Result<Bus> {
+        connect(&self.server.url(), &self.server.monitoring_url(), name).await
+    }
+
     pub(crate) fn journal_file(&self, name: &str) -> PathBuf {
         self.dir.path().join(format!("{name}.db"))
     }

@@ -5,6 +5,7 @@
 
 #![allow(clippy::print_stdout, reason = "the report is this program's output")]
 
+mod chain;
 mod client;
 mod cpu;
 mod engine;

@@ -33,7 +33,12 @@ pub(crate) async fn measure<W: Workload>(mut world: World, served: Served, comma
     let journal = Journal::open(&world.journal_url("journal")).await?;
     let rows = journal.head(&name).await?.context("no rows")?.seq;
     let mebibytes = std::fs::metadata(world.journal_file("journal"))?.len() >> 20;
-    println!("{filled} commands in {rows} rows, a database of {mebibytes} MiB; the service was killed");
+    // No program writes version 0, so that all there are are passed over, the newest first.
+    let snapshots = journal.load_snapshot(&name, 0).await?.skipped;
+    let newest = snapshots.first().map_or(0, |newest| newest.seq);
+    println!(
+        "{filled} commands in {rows} rows, a database of {mebibytes} MiB, newest snapshot at row {newest} (0: none); the service was killed"
+    );
     for _ in 0..STARTS {
         again::<W>(&mut world, "journal", "newest snapshot").await?;
     }

@@ -6,12 +6,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use journal::Journal;
+use proto::{Machine, subject};
 use runtime::bus::Bus;
-use runtime::runner::journal_stream;
+use runtime::runner::{journal_stream, turn_row};
 use serde_json::json;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
+use super::chain::{self, Clients, Weights};
 use super::client::{ANSWER_WAIT, answers_from_now, nanos, principal, publish, quantile};
 use super::cpu::Times;
 use super::engine::{Workload, World};
@@ -28,6 +30,8 @@ const SINGLES: u64 = 6_000;
 const SINGLES_IN_FLIGHT: usize = 64;
 /// Time for each floor, before and again after.
 const FLOOR: Duration = Duration::from_secs(4);
+/// Time for all of them together.
+const CHAIN: Duration = Duration::from_secs(8);
 /// Commands that are sent before anything is measured.
 const WARM_UP: Duration = Duration::from_secs(2);
 
@@ -58,19 +62,23 @@ pub(crate) async fn measure<W: Workload>(world: &World, served: &Served, seconds
     floors.measure(world, &alone, (input, events), &mut envelopes).await?;
 
     let rows = head::<W>(&reader).await?;
+    let told = Told::of::<W>(world).await?;
     let before = cpu(world, served);
     let lasting = Duration::from_secs(u64::from(seconds));
     let run = flat_out(world, W::SUBJECT, &mut envelopes, |lasted, _| lasted < lasting).await?;
     let after = cpu(world, served);
     let rows = head::<W>(&reader).await? - rows;
+    let told = Told::of::<W>(world).await?.since(told, run.commands / ENVELOPE_COMMANDS);
 
     floors.measure(world, &alone, (input, events), &mut envelopes).await?;
+    let weights = Weights { input, events, answers_told: told.answers, events_told: told.events };
+    floors.chain = chain_rate(world, alone, weights, &mut envelopes).await?;
     let (first_single, _) = envelopes.next();
     let single = singly::<W>(world, first_single).await?;
     floors.singles(world, W::command).await?;
 
     println!(
-        "{} commands in {:.1} s ({rows} rows), every one answered exactly once; envelopes of {ENVELOPE_COMMANDS} commands, {bytes} bytes; rows of {commands} commands, {input} bytes of input and {events} of events",
+        "{} commands in {:.1} s ({rows} rows), every one answered exactly once; envelopes of {ENVELOPE_COMMANDS} commands, {bytes} bytes; rows of {commands} commands, stored as {input} bytes of input and {events} of events",
         run.commands,
         run.taken.as_secs_f64()
     );
@@ -92,11 +100,52 @@ pub(crate) async fn fill<W: Workload>(world: &World, commands: u64) -> Result<u6
     Ok(run.commands)
 }
 
+/// Broker, journal and clients together, and nothing between them.
+async fn chain_rate(
+    world: &World,
+    journal: Journal,
+    weights: Weights,
+    envelopes: &mut Envelopes,
+) -> Result<f64> {
+    let middle = world.connect("middle").await?;
+    let clients = Clients {
+        sender: &world.sender,
+        receiver: &world.receiver,
+        in_flight: ENVELOPES_IN_FLIGHT,
+        unanswered_max: ENVELOPES_UNANSWERED_MAX,
+    };
+    chain::chain(clients, middle, journal, weights, CHAIN, || envelopes.next().1).await
+}
+
+/// Bytes that the broker keeps of what the service told.
+#[derive(Clone, Copy)]
+struct Told {
+    answers: usize,
+    events: usize,
+}
+
+impl Told {
+    async fn of<W: Workload>(world: &World) -> Result<Self> {
+        let events = subject::event_stream(W::Machine::NAME, &"main".parse()?);
+        Ok(Self {
+            answers: world.sender.stream_state("walras-answer").await?.bytes as usize,
+            events: world.sender.stream_state(&events).await?.bytes as usize,
+        })
+    }
+
+    /// What came since `before`, for each of so many envelopes. What the broker forgot meanwhile is missing.
+    fn since(self, before: Self, envelopes: u64) -> Self {
+        let each = |now: usize, before: usize| now.saturating_sub(before) / envelopes.max(1) as usize;
+        Self { answers: each(self.answers, before.answers), events: each(self.events, before.events) }
+    }
+}
+
 /// Rates of the floors, messages, rows or commands per second.
 #[derive(Default)]
 struct Floors {
     broker: Vec<f64>,
     journal: Vec<f64>,
+    chain: f64,
     singles: f64,
 }
 
@@ -140,6 +189,7 @@ fn report(run: &Run, floors: &Floors, single: f64, row_commands: f64) {
         ("broker alone, publish and read", broker),
         ("journal alone, rows of that size", journal),
         ("lower floor", broker.min(journal)),
+        ("broker, journal and clients together, nothing between", floors.chain * ENVELOPE_COMMANDS as f64),
         ("broker alone, one command a message", floors.singles),
         ("service, one command a message", single),
     ] {
@@ -190,13 +240,14 @@ async fn head<W: Workload>(journal: &Journal) -> Result<u64> {
     Ok(journal.head(&name).await?.map_or(0, |head| head.seq))
 }
 
-/// Bytes of input and events of the largest of the newest rows, and how many commands it holds.
+/// Stored bytes of input and events of the largest of the newest rows, and how many commands it holds.
 async fn full_row<W: Workload>(journal: &Journal) -> Result<(usize, usize, usize)> {
     let name = journal_stream::<W::Machine>(&"main".parse()?);
     let head = head::<W>(journal).await?;
     let rows = journal.load_from(&name, head.saturating_sub(40), 40, 64 << 20).await?;
-    let largest = rows.iter().max_by_key(|row| row.input.len()).context("no rows")?;
-    Ok((largest.input.len(), largest.events.len(), numbers(&largest.input).count()))
+    let largest = rows.into_iter().max_by_key(|row| row.input.len()).context("no rows")?;
+    let (input, events) = (largest.input.len(), largest.events.len());
+    Ok((input, events, numbers(&turn_row(largest).input).count()))
 }
 
 /// Sends envelopes while there are to be `more` (of so long and so many commands so far), never more at once than

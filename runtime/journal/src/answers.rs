@@ -3,17 +3,16 @@
 //! It is derived from the rows and built off the hot path, so it may lag; `answers_through` says how far it is.
 //!
 //! Keys are hashes, so a plain index over them would be written all over: with millions of ids nearly every new one
-//! dirties a page of its own. Instead each call adds a *run*: its answers in the order of their keys, beside each
-//! other, behind all runs before. That writes what it holds, and once. A look-up asks every run, and there are few:
-//! callers add many thousands at a time. (The first step of a log-structured merge tree: O'Neil and others, 1996;
-//! runs are not merged.)
+//! dirties a page of its own. Instead each call adds a *run*: its answers in the order of their keys, many to a
+//! database row, a *block*, behind all runs before. That writes what it holds, and once; a block costs hardly more
+//! than one answer in a row of its own would. A look-up asks every run for the block that its key would be in, and
+//! there are few runs: callers add many thousands at a time. (The first step of a log-structured merge tree: O'Neil
+//! and others, 1996; runs are not merged.)
 
-use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::sync::LazyLock;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::any::AnyRow;
-use sqlx::{AssertSqlSafe, Connection, Row as _};
+use sqlx::{AnyConnection, Connection, Row as _};
 
 use crate::database::{Journal, bound, check_stream, signed};
 use crate::error::JournalError;
@@ -47,54 +46,45 @@ pub struct IndexedKey {
 /// The answers found, by key.
 pub type Found = BTreeMap<AnswerKey, Answer>;
 
-/// Answers in one statement. One statement text serves any number: the last one is repeated to fill it.
-const ANSWERS_PER_STATEMENT: usize = 64;
+/// Answers in one block: so many that a block's own cost is small beside them, so few that a look-up reads no more
+/// than a page.
+const BLOCK_ANSWERS: usize = 64;
 
-/// As many look-ups are also one statement: mostly few are asked for, and each costs a look into every run.
-const FEW_ANSWERS: usize = 8;
+/// Bytes of an answer in a block: key, row, place and digest, numbers in network order.
+const ANSWER_BYTES: usize = 36;
 
-/// Answers in one transaction, which bounds how long an append waits behind one.
-const ANSWERS_PER_TRANSACTION: usize = 4_096;
+/// Blocks in one transaction, which bounds how long an append waits behind one.
+const BLOCKS_PER_TRANSACTION: usize = 128;
 
-/// An id that is in the run keeps its first place, whatever comes later: the first answer stands.
-static INSERT: LazyLock<String> = LazyLock::new(|| {
-    let mut sql = "INSERT INTO indexed_answers (stream, run, id_hash, seq, entry, digest) VALUES ".to_owned();
-    for place in 0..ANSWERS_PER_STATEMENT {
-        let comma = if place == 0 { "" } else { ", " };
-        let first = 3 + place * 4;
-        // Writing to a string cannot fail.
-        let _ = write!(sql, "{comma}($1, $2, ${first}, ${}, ${}, ${})", first + 1, first + 2, first + 3);
-    }
-    sql.push_str(" ON CONFLICT (stream, run, id_hash) DO NOTHING");
-    sql
-});
+/// Other indexers that may each take a number for their run before this one gets its own.
+const RUN_ATTEMPTS_MAX: usize = 64;
 
-/// Run by run, each a look into the primary key: SQLite takes the tables of a cross join in their order.
-const FIND_IN_RUNS: &str = "
-SELECT a.id_hash, a.seq, a.entry, a.digest FROM answer_runs AS r CROSS JOIN indexed_answers AS a
-WHERE r.stream = $1 AND a.stream = r.stream AND a.run = r.run AND a.id_hash";
+/// Rows of the second version's index that are taken over at a time.
+const TAKEN_OVER_AT_A_TIME: i64 = 16_384;
 
-static FIND: LazyLock<String> = LazyLock::new(|| find_some(ANSWERS_PER_STATEMENT));
-static FIND_FEW: LazyLock<String> = LazyLock::new(|| find_some(FEW_ANSWERS));
-
-fn find_some(keys: usize) -> String {
-    let places: Vec<String> = (0..keys).map(|place| format!("${}", 2 + place)).collect();
-    format!("{FIND_IN_RUNS} IN ({})", places.join(", "))
-}
-
-static FIND_ONE: LazyLock<String> = LazyLock::new(|| format!("{FIND_IN_RUNS} = $2"));
-
-const COUNT: &str = "SELECT COUNT(DISTINCT id_hash) FROM indexed_answers WHERE stream = $1";
-
-const KEYS: &str = "
-SELECT run, id_hash FROM indexed_answers WHERE stream = $1 AND (run, id_hash) > ($2, $3)
-ORDER BY run, id_hash LIMIT $4";
-
-/// The run after the last. Two indexers at once may take the same, which is as good as one each.
-const NEXT_RUN: &str = "SELECT 1 + COALESCE(MAX(run), 0) FROM answer_runs WHERE stream = $1";
-
+/// Refuses the number of a run that is there: a run is of one indexer, in whose order its blocks lie.
 const ADD_RUN: &str = "
 INSERT INTO answer_runs (stream, run) VALUES ($1, $2) ON CONFLICT (stream, run) DO NOTHING";
+
+const ADD_BLOCK: &str = "
+INSERT INTO answer_blocks (stream, run, first_hash, answers) VALUES ($1, $2, $3, $4)";
+
+/// Run by run, each two looks into the primary key: SQLite takes the tables of a cross join in their order.
+const FIND: &str = "
+SELECT b.answers FROM answer_runs AS r CROSS JOIN answer_blocks AS b
+WHERE r.stream = $1 AND b.stream = r.stream AND b.run = r.run AND b.first_hash = (
+  SELECT c.first_hash FROM answer_blocks AS c
+  WHERE c.stream = r.stream AND c.run = r.run AND c.first_hash <= $2 ORDER BY c.first_hash DESC LIMIT 1)";
+
+/// From the block on that holds a key.
+const BLOCKS: &str = "
+SELECT run, answers FROM answer_blocks WHERE stream = $1 AND (run, first_hash) >= ($2, COALESCE((
+  SELECT first_hash FROM answer_blocks WHERE stream = $1 AND run = $2 AND first_hash <= $3
+  ORDER BY first_hash DESC LIMIT 1), $3))
+ORDER BY run, first_hash LIMIT $4";
+
+/// The run after the last. Two indexers at once may be told the same, and only one gets it.
+const NEXT_RUN: &str = "SELECT 1 + COALESCE(MAX(run), 0) FROM answer_runs WHERE stream = $1";
 
 const THROUGH: &str = "SELECT seq FROM answers_through WHERE stream = $1";
 
@@ -122,26 +112,38 @@ impl Journal {
         for answer in answers {
             signed(stream, "seq", answer.seq)?;
         }
-        // In the order of the index: two indexers at once then wait for each other instead of deadlocking, and
-        // neighbours share pages. The sort is stable, so of two answers under one key the first is kept.
         let mut sorted = answers.to_vec();
+        // Stable, so of two answers under one key the first is kept.
         sorted.sort_by_key(|answer| answer.key);
-        let run = self.read_number(OPERATION, stream, NEXT_RUN).await?.unwrap_or(1);
-        for chunk in sorted.chunks(ANSWERS_PER_TRANSACTION) {
-            let mut lent = self.writer(OPERATION, stream).await?;
-            let work = async {
-                let mut work = lent.connection().begin_with(begin(self.kind())).await?;
-                sqlx::query(ADD_RUN).bind(stream).bind(run).execute(&mut *work).await?;
-                for statement in chunk.chunks(ANSWERS_PER_STATEMENT) {
-                    insert(&mut work, stream, run, statement).await?;
-                }
-                work.commit().await
-            };
-            self.within(work).await.map_err(|source| self.failed(OPERATION, stream, source))?;
-            lent.give_back();
+        sorted.dedup_by_key(|answer| answer.key);
+        if !sorted.is_empty() {
+            let run = self.new_run(stream).await?;
+            for chunk in sorted.chunks(BLOCK_ANSWERS * BLOCKS_PER_TRANSACTION) {
+                let mut lent = self.writer(OPERATION, stream).await?;
+                let work = async {
+                    let mut work = lent.connection().begin_with(begin(self.kind())).await?;
+                    add_blocks(&mut work, stream, run, chunk).await?;
+                    work.commit().await
+                };
+                self.within(work).await.map_err(|source| self.failed(OPERATION, stream, source))?;
+                lent.give_back();
+            }
         }
         self.write(OPERATION, stream, SET_THROUGH, &[through]).await?;
         Ok(())
+    }
+
+    /// A number for a run that is nobody else's. One that stays empty does no harm.
+    async fn new_run(&self, stream: &str) -> Result<i64, JournalError> {
+        const OPERATION: &str = "begin a run of answers";
+        for _ in 0..RUN_ATTEMPTS_MAX {
+            let run = self.read_number(OPERATION, stream, NEXT_RUN).await?.unwrap_or(1);
+            if self.write(OPERATION, stream, ADD_RUN, &[run]).await? == 1 {
+                return Ok(run);
+            }
+        }
+        let allowed = format!("at most {RUN_ATTEMPTS_MAX}");
+        Err(bound(stream, "indexers at once", "more", allowed))
     }
 
     /// Those of `keys` that have an answer in the index of `stream`.
@@ -152,34 +154,31 @@ impl Journal {
         const OPERATION: &str = "find answers";
         check_stream(stream)?;
         let mut found = Found::new();
-        if let [key] = keys {
-            let query = || sqlx::query(AssertSqlSafe(FIND_ONE.as_str())).bind(stream).bind(key.as_slice());
+        for key in keys {
+            let query = || sqlx::query(FIND).bind(stream).bind(key.as_slice());
             let rows = self.read(OPERATION, stream, query).await?;
-            collect(&rows, &mut found).map_err(|source| self.failed(OPERATION, stream, source))?;
-            return Ok(found);
-        }
-        for chunk in keys.chunks(ANSWERS_PER_STATEMENT) {
-            let (sql, places) = match chunk.len() {
-                ..=FEW_ANSWERS => (&FIND_FEW, FEW_ANSWERS),
-                _ => (&FIND, ANSWERS_PER_STATEMENT),
-            };
-            let query = || {
-                let query = sqlx::query(AssertSqlSafe(sql.as_str())).bind(stream);
-                filled(chunk, places).fold(query, |query, key| query.bind(key.as_slice()))
-            };
-            let rows = self.read(OPERATION, stream, query).await?;
-            collect(&rows, &mut found).map_err(|source| self.failed(OPERATION, stream, source))?;
+            let first = rows.iter().map(|row| find_in(row, key)).collect::<Result<Vec<_>, _>>();
+            let first = first.map_err(|source| self.failed(OPERATION, stream, source))?;
+            // Whichever run it stands in: the first answer stands.
+            let first = first.into_iter().flatten().min_by_key(|answer| (answer.seq, answer.index));
+            found.extend(first.map(|answer| (*key, answer)));
         }
         Ok(found)
     }
 
-    /// How many answers the index of `stream` holds. Reads the whole index.
+    /// How many different keys the index of `stream` holds. Reads the whole index.
     ///
     /// # Errors
     /// A database error.
     pub async fn answer_count(&self, stream: &str) -> Result<u64, JournalError> {
-        let count = self.read_number("count answers", stream, COUNT).await?;
-        Ok(count.unwrap_or(0) as u64)
+        const PAGE_KEYS: usize = 65_536;
+        let (mut keys, mut after) = (BTreeSet::new(), None);
+        loop {
+            let page = self.answer_keys(stream, after.as_ref(), PAGE_KEYS).await?;
+            let Some(last) = page.last() else { return Ok(keys.len() as u64) };
+            after = Some(*last);
+            keys.extend(page.into_iter().map(|indexed| indexed.key));
+        }
     }
 
     /// The row up to which the index of `stream` is complete; 0 where there is none.
@@ -207,15 +206,19 @@ impl Journal {
         if max_keys == 0 {
             return Err(bound(stream, "max_keys", "0", "at least 1".to_owned()));
         }
-        let limit = i64::try_from(max_keys).unwrap_or(i64::MAX);
+        // Of the first and the last block some keys may not be wanted.
+        let blocks = i64::try_from(max_keys / BLOCK_ANSWERS + 2).unwrap_or(i64::MAX);
         // No run has the number 0.
         let (run, key) = after.map_or((0, &[][..]), |after| (after.run as i64, after.key.as_slice()));
-        let query = || sqlx::query(KEYS).bind(stream).bind(run).bind(key).bind(limit);
+        let query = || sqlx::query(BLOCKS).bind(stream).bind(run).bind(key).bind(blocks);
         let rows = self.read(OPERATION, stream, query).await?;
-        let key =
-            |row: &AnyRow| Ok(IndexedKey { run: row.try_get::<i64, _>(0)? as u64, key: fixed(row, 1)? });
-        let keys = rows.iter().map(key).collect::<Result<Vec<_>, sqlx::Error>>();
-        keys.map_err(|source| self.failed(OPERATION, stream, source))
+        let mut keys = Vec::new();
+        for row in &rows {
+            let listed = list(row).map_err(|source| self.failed(OPERATION, stream, source))?;
+            keys.extend(listed.into_iter().filter(|indexed| after.is_none_or(|after| indexed > after)));
+        }
+        keys.truncate(max_keys);
+        Ok(keys)
     }
 
     /// The first number of the first row of a query about `stream`.
@@ -232,44 +235,81 @@ impl Journal {
     }
 }
 
-async fn insert(
-    connection: &mut sqlx::AnyConnection,
+/// Adds answers in the order of their keys.
+async fn add_blocks(
+    connection: &mut AnyConnection,
     stream: &str,
     run: i64,
     answers: &[Answer],
 ) -> Result<(), sqlx::Error> {
-    let mut query = sqlx::query(AssertSqlSafe(INSERT.as_str())).bind(stream).bind(run);
-    for answer in filled(answers, ANSWERS_PER_STATEMENT) {
-        query = query
-            .bind(answer.key.as_slice())
-            .bind(answer.seq as i64)
-            .bind(i64::from(answer.index))
-            // The bits of the digest: SQL has no unsigned integers.
-            .bind(answer.digest as i64);
+    for block in answers.chunks(BLOCK_ANSWERS) {
+        let Some(first) = block.first() else { continue };
+        let body: Vec<u8> = block.iter().flat_map(encoded).collect();
+        let query = sqlx::query(ADD_BLOCK).bind(stream).bind(run).bind(first.key.as_slice()).bind(body);
+        query.execute(&mut *connection).await?;
     }
-    query.execute(connection).await?;
     Ok(())
 }
 
-/// `chunk`, with its last element repeated until a statement is full.
-fn filled<T>(chunk: &[T], places: usize) -> impl Iterator<Item = &T> {
-    chunk.iter().chain(chunk.last().into_iter().cycle()).take(places)
+fn encoded(answer: &Answer) -> [u8; ANSWER_BYTES] {
+    let mut bytes = [0; ANSWER_BYTES];
+    bytes[..16].copy_from_slice(&answer.key);
+    bytes[16..24].copy_from_slice(&answer.seq.to_be_bytes());
+    bytes[24..28].copy_from_slice(&answer.index.to_be_bytes());
+    bytes[28..].copy_from_slice(&answer.digest.to_be_bytes());
+    bytes
 }
 
-fn collect(rows: &[AnyRow], found: &mut Found) -> Result<(), sqlx::Error> {
-    for row in rows {
-        let key = fixed(row, 0)?;
-        let answer = Answer {
-            key,
-            seq: row.try_get::<i64, _>(1)? as u64,
-            index: row.try_get::<i64, _>(2)? as u32,
-            digest: row.try_get::<i64, _>(3)? as u64,
+fn decoded(bytes: &[u8; ANSWER_BYTES]) -> Option<Answer> {
+    let (key, rest) = bytes.split_first_chunk()?;
+    let (seq, rest) = rest.split_first_chunk()?;
+    let (index, digest) = rest.split_first_chunk()?;
+    let digest = u64::from_be_bytes(digest.try_into().ok()?);
+    Some(Answer { key: *key, seq: u64::from_be_bytes(*seq), index: u32::from_be_bytes(*index), digest })
+}
+
+/// The answers in a column of a row, in the order of their keys.
+fn block(row: &AnyRow, index: usize) -> Result<Vec<Answer>, sqlx::Error> {
+    let bytes: &[u8] = row.try_get(index)?;
+    let (answers, rest) = bytes.as_chunks::<ANSWER_BYTES>();
+    if !rest.is_empty() {
+        return Err(sqlx::Error::Decode(format!("a block of answers has {} bytes", bytes.len()).into()));
+    }
+    Ok(answers.iter().filter_map(decoded).collect())
+}
+
+fn find_in(row: &AnyRow, key: &AnswerKey) -> Result<Option<Answer>, sqlx::Error> {
+    let block = block(row, 0)?;
+    Ok(block.binary_search_by_key(key, |answer| answer.key).ok().and_then(|place| block.get(place).copied()))
+}
+
+fn list(row: &AnyRow) -> Result<Vec<IndexedKey>, sqlx::Error> {
+    let run = row.try_get::<i64, _>(0)? as u64;
+    Ok(block(row, 1)?.into_iter().map(|answer| IndexedKey { run, key: answer.key }).collect())
+}
+
+/// Takes over the index of the second version, in which each answer was a row. Within the transaction that brings
+/// the tables up to date.
+pub(crate) async fn take_over(connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+    const OLD: &str = "
+SELECT stream, run, id_hash, seq, entry, digest FROM indexed_answers
+WHERE (stream, run, id_hash) > ($1, $2, $3) ORDER BY stream, run, id_hash LIMIT $4";
+    let mut after = (String::new(), 0_i64, Vec::new());
+    loop {
+        let query = sqlx::query(OLD).bind(after.0).bind(after.1).bind(after.2).bind(TAKEN_OVER_AT_A_TIME);
+        let rows = query.fetch_all(&mut *connection).await?;
+        let old = |row: &AnyRow| {
+            let (index, digest) = (row.try_get::<i64, _>(4)? as u32, row.try_get::<i64, _>(5)? as u64);
+            let answer = Answer { key: fixed(row, 2)?, seq: row.try_get::<i64, _>(3)? as u64, index, digest };
+            Ok::<_, sqlx::Error>((row.try_get::<String, _>(0)?, row.try_get::<i64, _>(1)?, answer))
         };
-        // Whichever run it stands in: the first answer stands.
-        let first = found.entry(key).or_insert(answer);
-        if (answer.seq, answer.index) < (first.seq, first.index) {
-            *first = answer;
+        let old = rows.iter().map(old).collect::<Result<Vec<_>, _>>()?;
+        let Some((stream, run, last)) = old.last() else { return Ok(()) };
+        after = (stream.clone(), *run, last.key.to_vec());
+        for of_run in old.chunk_by(|left, right| (&left.0, left.1) == (&right.0, right.1)) {
+            let Some((stream, run, _)) = of_run.first() else { continue };
+            let answers: Vec<Answer> = of_run.iter().map(|(.., answer)| *answer).collect();
+            add_blocks(connection, stream, *run, &answers).await?;
         }
     }
-    Ok(())
 }

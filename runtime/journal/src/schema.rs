@@ -2,6 +2,7 @@
 
 use sqlx::{AnyConnection, Connection, Executor, Row as _};
 
+use crate::answers;
 use crate::checkpoint::reserve;
 use crate::database::{Journal, Kind};
 use crate::error::JournalError;
@@ -88,7 +89,21 @@ SELECT stream, 1, id_hash, seq, entry, digest FROM answers;
 INSERT INTO answer_runs (stream, run) SELECT DISTINCT stream, 1 FROM answers;
 DROP TABLE answers;
 ",
+    "
+CREATE TABLE answer_blocks (
+  stream TEXT NOT NULL,
+  run BIGINT NOT NULL,
+  first_hash BYTEA NOT NULL,
+  answers BYTEA NOT NULL,
+  PRIMARY KEY (stream, run, first_hash)
+);
+",
 ];
+
+/// The version in which answers are kept in blocks, and the table that held them before. Only a program can make
+/// the one of the other.
+const BLOCKS_VERSION: i64 = 3;
+const DROP_INDEXED_ANSWERS: &str = "DROP TABLE indexed_answers";
 
 /// How PostgreSQL stores what never compresses well or is read whole: its own compression would cost more
 /// time than the append.
@@ -96,6 +111,7 @@ const POSTGRES_STORAGE: &str = "
 ALTER TABLE journal ALTER COLUMN input SET STORAGE EXTERNAL;
 ALTER TABLE journal ALTER COLUMN events SET STORAGE EXTERNAL;
 ALTER TABLE snapshot_parts ALTER COLUMN body SET STORAGE EXTERNAL;
+ALTER TABLE answer_blocks ALTER COLUMN answers SET STORAGE EXTERNAL;
 ";
 
 /// Two programs that start at once must not both create the tables. Any fixed number will do.
@@ -147,6 +163,10 @@ async fn upgrade(kind: Kind, connection: &mut AnyConnection) -> Result<(), sqlx:
     let missing = VERSIONS.iter().skip(usize::try_from(found).unwrap_or(usize::MAX));
     for statements in missing {
         work.execute(sqlx::raw_sql(*statements)).await?;
+    }
+    if found < BLOCKS_VERSION {
+        answers::take_over(&mut work).await?;
+        work.execute(sqlx::raw_sql(DROP_INDEXED_ANSWERS)).await?;
     }
     if found == 0 && kind == Kind::Postgres {
         work.execute(sqlx::raw_sql(POSTGRES_STORAGE)).await?;

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use journal::Appended;
+use journal::{Appended, Row as JournalRow};
 use proto::machine::Decided;
 use tokio::sync::{mpsc, watch};
 use turn::{Outgoing, Position, Repeat, Row, Token};
 
+use super::pack::Packed;
 use super::progress::Progress;
-use super::rows::journal_row;
 use super::step::Stepped;
 use super::{Context, Ended, Runnable};
 
@@ -81,19 +81,21 @@ impl<M: Runnable> Outputs<M> {
 pub(super) async fn run<M: Runnable>(
     context: Context,
     progress: Arc<Progress>,
-    mut input: mpsc::Receiver<Stepped<M>>,
+    mut input: mpsc::Receiver<Packed<M>>,
     outputs: Outputs<M>,
 ) -> Result<(), Ended> {
     let mut turns: Vec<Stepped<M>> = Vec::new();
-    while let Some(first) = input.recv().await {
-        let mut bytes = size::<M>(&first);
-        turns.push(first);
+    while let Some(Packed { turned, row }) = input.recv().await {
+        let mut bytes = row.as_ref().map_or(0, size);
+        let mut rows: Vec<_> = row.into_iter().collect();
+        turns.push(turned);
         while turns.len() < COMMIT_ROWS_MAX && bytes < COMMIT_BYTES_MAX {
-            let Ok(next) = input.try_recv() else { break };
-            bytes += size::<M>(&next);
-            turns.push(next);
+            let Ok(Packed { turned, row }) = input.try_recv() else { break };
+            bytes += row.as_ref().map_or(0, size);
+            rows.extend(row);
+            turns.push(turned);
         }
-        append::<M>(&context, &progress, &turns).await?;
+        append(&context, &progress, rows).await?;
         for turned in turns.drain(..) {
             hand_on(&context, &outputs, turned).await;
         }
@@ -101,18 +103,13 @@ pub(super) async fn run<M: Runnable>(
     Ok(())
 }
 
-fn size<M: Runnable>(turned: &Stepped<M>) -> usize {
-    turned.row.as_ref().map_or(0, Row::bytes)
+fn size(row: &JournalRow) -> usize {
+    row.input.len() + row.events.len()
 }
 
 /// One transaction for all rows. An error may mean anything: it ends the pipeline, and what is true is read
 /// from the journal again.
-async fn append<M: Runnable>(
-    context: &Context,
-    progress: &Progress,
-    turns: &[Stepped<M>],
-) -> Result<(), Ended> {
-    let rows: Vec<_> = turns.iter().filter_map(|turned| turned.row.as_ref()).map(journal_row).collect();
+async fn append(context: &Context, progress: &Progress, rows: Vec<JournalRow>) -> Result<(), Ended> {
     let (Some(first), Some(last)) = (rows.first(), rows.last()) else { return Ok(()) };
     let (sequence, last) = (first.seq, last.seq);
     let begun = Instant::now();

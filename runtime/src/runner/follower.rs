@@ -13,8 +13,9 @@ use tokio::task::JoinSet;
 
 use super::commit::Committed;
 use super::load::{
-    INDEX_ANSWERS, LoadError, Newest, Pages, Replica, answers_to_index, load, snapshot_version,
+    INDEX_ANSWERS, LoadError, Newest, Replica, Source, answers_to_index, load_replica, snapshot_version,
 };
+use super::pages::Pages;
 use super::view::{QUERY_WAIT_MAX, View};
 use super::{Context, Ended, Runnable};
 use crate::bus::{Query, Serving};
@@ -61,13 +62,14 @@ struct Follower<M: Runnable, V: View<M>> {
     saving: JoinSet<()>,
 }
 
-/// Follows until the pipeline ends.
+/// Follows until the pipeline ends, from the snapshot that the runner was loaded from.
 pub(super) async fn run<M: Runnable, V: View<M>>(
     context: Context,
+    source: Source,
     mut input: mpsc::Receiver<Committed<M>>,
     indexed: watch::Sender<u64>,
 ) -> Result<(), Ended> {
-    let (mut replica, _) = load::<M, V>(&context, true).await?;
+    let mut replica = load_replica::<M, V>(&context, source).await?;
     replica.measure(&context);
     let folded = watch::Sender::new(replica.turn.sequence());
     let shared = Arc::new(Shared { replica: RwLock::new(replica), folded });
@@ -78,6 +80,8 @@ pub(super) async fn run<M: Runnable, V: View<M>>(
         follower.take(&committed).await?;
         follower.context.shown.follower_lag.set(input.len() as i64);
         follower.keep(committed.row.published).await;
+        // Rows are folded in one go: others get their turn between them.
+        tokio::task::yield_now().await;
     }
     Ok(())
 }

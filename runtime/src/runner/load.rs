@@ -1,20 +1,16 @@
 //! From the journal to a state: the newest good snapshot and the rows behind it.
 
-use std::path::PathBuf;
+use std::sync::Arc;
 
-use journal::{Answer, JournalError, Row as JournalRow};
+use journal::{Answer, JournalError, Snapshot};
 use proto::machine::CommandKey;
-use tokio::task::{JoinError, JoinSet};
-use turn::{FoldError, Locator, Outgoing, ReadRow, Row, Turn, read_row};
+use tokio::task::JoinError;
+use turn::{FoldError, Locator, Outgoing, ReadRow, Row, Turn};
 
-use super::rows::turn_row;
+use super::pages::Pages;
 use super::view::View;
 use super::{Context, Runnable};
 
-/// Rows of one page.
-const PAGE_ROWS_MAX: usize = 512;
-/// Bytes of one page.
-const PAGE_BYTES_MAX: usize = 8 << 20;
 /// Answers past the kept ones after which they are written to the index: many at a time, because a look-up there
 /// asks every lot that was ever written.
 pub(super) const INDEX_ANSWERS: usize = 65_536;
@@ -91,17 +87,25 @@ impl<M: Runnable, V: View<M>> Replica<M, V> {
         body
     }
 
-    fn restore(context: &Context, body: &[u8], with_view: bool) -> Result<Self, String> {
-        let (length, rest) = body.split_first_chunk::<8>().ok_or("it is too short")?;
-        let length = usize::try_from(u64::from_le_bytes(*length)).map_err(|error| error.to_string())?;
-        let (turn, view) = rest.split_at_checked(length).ok_or("it is too short")?;
-        let settings = context.turn_settings();
-        let turn =
-            Turn::restore(context.stream.clone(), settings, turn).map_err(|error| error.to_string())?;
-        let view = with_view.then(|| V::restore(&context.stream, view));
-        let view = view.transpose().map_err(|error| error.to_string())?;
+    /// The state that a snapshot holds, its view on a thread of its own: each takes as long as the other.
+    async fn restore(context: &Context, snapshot: &Arc<Snapshot>, with_view: bool) -> Result<Self, String> {
+        let view = with_view.then(|| {
+            let (stream, snapshot) = (context.stream.clone(), Arc::clone(snapshot));
+            tokio::task::spawn_blocking(move || V::restore(&stream, halves(&snapshot.body)?.1).map_err(told))
+        });
+        let (stream, settings) = (context.stream.clone(), context.turn_settings());
+        let turn = {
+            let snapshot = Arc::clone(snapshot);
+            let restore =
+                move || Turn::<M>::restore(stream, settings, halves(&snapshot.body)?.0).map_err(told);
+            tokio::task::spawn_blocking(restore).await.map_err(told)??
+        };
+        let view = match view {
+            Some(view) => Some(view.await.map_err(told)??),
+            None => None,
+        };
         let (sequence, commands) = (turn.sequence(), turn.answers_recorded());
-        let newest = Newest { sequence, commands, bytes: body.len(), bytes_behind: 0 };
+        let newest = Newest { sequence, commands, bytes: snapshot.body.len(), bytes_behind: 0 };
         Ok(Self { turn, view, newest })
     }
 
@@ -144,49 +148,106 @@ impl<M: Runnable, V: View<M>> Replica<M, V> {
     }
 }
 
-/// Loads everything up to the end of the journal. Gives the messages of rows that may not have been published.
-pub(super) async fn load<M: Runnable, V: View<M>>(
-    context: &Context,
-    with_view: bool,
-) -> Result<(Replica<M, V>, Vec<Unpublished>), LoadError> {
-    let head = context.journal.head(&context.journal_stream).await?;
-    let published = head.map_or(0, |head| head.published);
-    let mut replica = from_snapshot::<M, V>(context, published, with_view).await?;
-    let mut unpublished = Vec::new();
-    catch_up(context, &mut replica, published, |found| unpublished.push(found)).await?;
-    remember_indexed(context, &mut replica.turn).await?;
-    Ok((replica, unpublished))
+/// The two parts of a snapshot: the turn's and the view's.
+fn halves(body: &[u8]) -> Result<(&[u8], &[u8]), String> {
+    let (length, rest) = body.split_first_chunk::<8>().ok_or("it is too short")?;
+    let length = usize::try_from(u64::from_le_bytes(*length)).map_err(told)?;
+    Ok(rest.split_at_checked(length).ok_or("it is too short")?)
 }
 
-async fn from_snapshot<M: Runnable, V: View<M>>(
+#[allow(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
+fn told(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// What a runner begins with.
+pub(super) struct Loaded<M: Runnable> {
+    /// At the end of the journal.
+    pub(super) turn: Turn<M>,
+    /// The messages of rows that may not have been published.
+    pub(super) unpublished: Vec<Unpublished>,
+    /// What it was loaded from, for its follower.
+    pub(super) source: Source,
+}
+
+/// From what a follower loads what its runner loaded.
+#[derive(Default)]
+pub(super) struct Source {
+    snapshot: Option<Arc<Snapshot>>,
+    /// How many answers of the stream the runner saw to be in the index.
+    indexed: u64,
+}
+
+/// Loads everything up to the end of the journal, without a view: who decides needs none.
+pub(super) async fn load<M: Runnable, V: View<M>>(context: &Context) -> Result<Loaded<M>, LoadError> {
+    let head = context.journal.head(&context.journal_stream).await?;
+    let published = head.map_or(0, |head| head.published);
+    let mut snapshot = newest_snapshot::<M, V>(context, published).await?;
+    let mut replica = from_snapshot::<M, V>(context, &mut snapshot, false).await;
+    let mut unpublished = Vec::new();
+    catch_up(context, &mut replica, None, published, |found| unpublished.push(found)).await?;
+    remember_indexed(context, &mut replica.turn).await?;
+    let turn = replica.turn;
+    let indexed = turn.past_kept() - turn.past_kept_unindexed() as u64;
+    Ok(Loaded { turn, unpublished, source: Source { snapshot, indexed } })
+}
+
+/// A replica with a view at the end of the journal, from the snapshot that its runner was loaded from.
+pub(super) async fn load_replica<M: Runnable, V: View<M>>(
+    context: &Context,
+    source: Source,
+) -> Result<Replica<M, V>, LoadError> {
+    let Source { mut snapshot, indexed } = source;
+    let mut replica = from_snapshot::<M, V>(context, &mut snapshot, true).await;
+    // Its bytes may be many.
+    drop(snapshot);
+    catch_up(context, &mut replica, Some(indexed), u64::MAX, |_| {}).await?;
+    Ok(replica)
+}
+
+async fn newest_snapshot<M: Runnable, V: View<M>>(
     context: &Context,
     published: u64,
-    with_view: bool,
-) -> Result<Replica<M, V>, LoadError> {
+) -> Result<Option<Arc<Snapshot>>, LoadError> {
     let loaded = context.journal.load_snapshot(&context.journal_stream, snapshot_version::<M, V>()).await?;
     for skipped in &loaded.skipped {
         tracing::warn!(stream = %context.stream, sequence = skipped.seq, why = skipped.why, "a snapshot is skipped");
     }
-    let Some(snapshot) = loaded.snapshot else { return Ok(Replica::new(context, with_view)) };
     // A snapshot is saved once everything in it is known to be published; messages of rows within it could not
     // be made again.
-    if snapshot.seq > published {
-        tracing::warn!(stream = %context.stream, sequence = snapshot.seq, published, "a snapshot is too young to be used");
-        return Ok(Replica::new(context, with_view));
+    let young = loaded.snapshot.as_ref().filter(|snapshot| snapshot.seq > published);
+    if let Some(young) = young {
+        tracing::warn!(stream = %context.stream, sequence = young.seq, published, "a snapshot is too young to be used");
+        return Ok(None);
     }
-    match Replica::restore(context, &snapshot.body, with_view) {
-        Ok(replica) => Ok(replica),
+    Ok(loaded.snapshot.map(Arc::new))
+}
+
+/// The state of a snapshot, or the first one of all where there is none or it cannot be used; then it is taken away.
+async fn from_snapshot<M: Runnable, V: View<M>>(
+    context: &Context,
+    snapshot: &mut Option<Arc<Snapshot>>,
+    with_view: bool,
+) -> Replica<M, V> {
+    let Some(found) = snapshot.take() else { return Replica::new(context, with_view) };
+    match Replica::restore(context, &found, with_view).await {
+        Ok(replica) => {
+            *snapshot = Some(found);
+            replica
+        }
         Err(why) => {
-            tracing::warn!(stream = %context.stream, sequence = snapshot.seq, why, "a snapshot is skipped");
-            Ok(Replica::new(context, with_view))
+            tracing::warn!(stream = %context.stream, sequence = found.seq, why, "a snapshot is skipped");
+            Replica::new(context, with_view)
         }
     }
 }
 
-/// Takes in all rows behind the replica. Rows after `tell_after` are given with their messages, made again.
+/// Takes in all rows behind the replica. Answers past the kept ones are written to the index, unless somebody did so
+/// who `indexed` that many. Rows after `tell_after` are given with their messages, made again.
 async fn catch_up<M: Runnable, V: View<M>>(
     context: &Context,
     replica: &mut Replica<M, V>,
+    indexed: Option<u64>,
     tell_after: u64,
     mut tell: impl FnMut(Unpublished),
 ) -> Result<(), LoadError> {
@@ -200,7 +261,9 @@ async fn catch_up<M: Runnable, V: View<M>>(
                 tell(Unpublished { sequence, outgoing });
             }
         }
-        if replica.turn.past_kept_unindexed() > INDEX_ANSWERS {
+        if let Some(indexed) = indexed {
+            replica.turn.indexed(indexed);
+        } else if replica.turn.past_kept_unindexed() > INDEX_ANSWERS {
             index(context, &mut replica.turn, usize::MAX).await?;
         }
         tokio::task::yield_now().await;
@@ -208,91 +271,13 @@ async fn catch_up<M: Runnable, V: View<M>>(
     Ok(())
 }
 
-/// What one reading gives: rows with their events.
-type Page<M> = Vec<ReadRow<<M as proto::Machine>::Event>>;
-
-/// Rows in order, each page read by a task of its own while the one before is taken in.
-pub(super) struct Pages<M: Runnable> {
-    context: Context,
-    reading: JoinSet<Result<Page<M>, LoadError>>,
-}
-
-impl<M: Runnable> Pages<M> {
-    pub(super) fn after(context: &Context, sequence: u64) -> Self {
-        let mut pages = Self { context: context.clone(), reading: JoinSet::new() };
-        pages.read(sequence);
-        pages
-    }
-
-    fn read(&mut self, after: u64) {
-        let context = self.context.clone();
-        self.reading.spawn(async move {
-            let rows = page(&context, after).await?;
-            let stream = context.stream.clone();
-            let read = move || rows.into_iter().map(|row| read_row::<M>(&stream, turn_row(row))).collect();
-            let read: Result<Page<M>, _> = tokio::task::spawn_blocking(read).await.map_err(interrupted)?;
-            read.map_err(|source| damaged(&context, source))
-        });
-    }
-
-    /// The next page; `None` at the end of the journal.
-    pub(super) async fn next(&mut self) -> Result<Option<Page<M>>, LoadError> {
-        let Some(page) = self.reading.join_next().await else { return Ok(None) };
-        let page = page.map_err(interrupted)??;
-        let Some(last) = page.last().map(|read| read.row().sequence) else { return Ok(None) };
-        self.read(last);
-        Ok(Some(page))
-    }
-}
-
-fn damaged(context: &Context, source: FoldError) -> LoadError {
+pub(super) fn damaged(context: &Context, source: FoldError) -> LoadError {
     LoadError::Damaged { stream: context.journal_stream.to_string(), source }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "the form that map_err wants")]
-fn interrupted(error: JoinError) -> LoadError {
+pub(super) fn interrupted(error: JoinError) -> LoadError {
     LoadError::Interrupted { problem: error.to_string() }
-}
-
-/// The next rows, from the database or, where they have left it, from the archive.
-async fn page(context: &Context, after: u64) -> Result<Vec<JournalRow>, LoadError> {
-    let stream = &context.journal_stream;
-    match context.journal.load_from(stream, after, PAGE_ROWS_MAX, PAGE_BYTES_MAX).await {
-        Err(JournalError::Gap { expected, .. })
-            if context.settings.archive_dir.is_some() && expected == after + 1 =>
-        {
-            let dir = context.archive_dir().unwrap_or_default();
-            let rows = archived(dir, stream.to_string(), after, PAGE_ROWS_MAX).await?;
-            // Nothing in the archive either: the gap is real.
-            if rows.first().is_none_or(|row| row.seq != after + 1) {
-                return Ok(context.journal.load_from(stream, after, PAGE_ROWS_MAX, PAGE_BYTES_MAX).await?);
-            }
-            Ok(rows)
-        }
-        other => Ok(other?),
-    }
-}
-
-async fn archived(
-    dir: PathBuf,
-    stream: String,
-    after: u64,
-    rows_max: usize,
-) -> Result<Vec<JournalRow>, LoadError> {
-    let read = move || journal::archived_rows(&dir, &stream, after)?.take(rows_max).collect();
-    let read: Result<Vec<_>, JournalError> = tokio::task::spawn_blocking(read).await.map_err(interrupted)?;
-    Ok(read?)
-}
-
-/// One row, from the database or from the archive.
-pub(super) async fn one_row(context: &Context, sequence: u64) -> Result<Option<Row>, LoadError> {
-    if let Some(row) = context.journal.row(&context.journal_stream, sequence).await? {
-        return Ok(Some(turn_row(row)));
-    }
-    let Some(dir) = context.archive_dir() else { return Ok(None) };
-    let stream = context.journal_stream.to_string();
-    let rows = archived(dir, stream, sequence.saturating_sub(1), 1).await?;
-    Ok(rows.into_iter().next().filter(|row| row.seq == sequence).map(turn_row))
 }
 
 /// Writes answers past the kept ones to the index, at most `max`, and forgets them in memory.

@@ -4,13 +4,13 @@
 //! pipeline of tasks, each a stage ahead of the next by a bounded number of batches:
 //!
 //! ```text
-//! read + decode ─► step ─► commit ─► answers (and orders) ─┬─► events, then prices
-//!                                                          └─► follower: queries, snapshots, index, archive
+//! read + decode ─► step ─► pack ─► commit ─► answers (and orders) ─┬─► events, then prices
+//!                                                                   └─► follower: queries, snapshots, index, archive
 //! ```
 //!
 //! Stepping runs ahead of the commit on state that may never become durable; so nothing leaves before its row is
 //! committed, and when a commit fails, or nobody knows whether it happened, everything is dropped and loaded
-//! again. Batches are whatever waits: while a commit is in flight the next turn gathers.
+//! again. Batches are whatever waits: until the turn before is answered the next one gathers, unless it is full.
 //!
 //! Safety rests on the journal's fence: a runner that lost its stream cannot append, and steps down. The claim
 //! only keeps replicas from working in vain.
@@ -21,6 +21,8 @@ mod commit;
 mod counts;
 mod follower;
 mod load;
+mod pack;
+mod pages;
 mod pipeline;
 mod progress;
 mod publish;

@@ -7,11 +7,11 @@ use tokio::task::JoinSet;
 
 use super::commit::{self, Outputs, Settled};
 use super::follower::{self, FOLLOWER_QUEUE_ROWS};
-use super::load::load;
+use super::load::{Loaded, load};
 use super::progress::Progress;
 use super::step::{Stepper, TURNS_AHEAD};
 use super::view::View;
-use super::{Context, Ended, Runnable, claim, publish, read};
+use super::{Context, Ended, Runnable, claim, pack, publish, read};
 use crate::shell::Stop;
 
 /// Which stage a task is: those that end by themselves when the stage before them has ended, and those that
@@ -28,9 +28,7 @@ pub(super) async fn run<M: Runnable, V: View<M>>(
     loaded: impl FnOnce(),
 ) -> Result<(), Ended> {
     let begun = std::time::Instant::now();
-    // Who decides needs no view; the follower has a replica of its own with one.
-    let (replica, unpublished) = load::<M, V>(context, false).await?;
-    let turn = replica.turn;
+    let Loaded { turn, unpublished, source } = load::<M, V>(context).await?;
     let taken = begun.elapsed();
     context.shown.load.set(taken.as_secs_f64());
     context.shown.applied.set(turn.sequence() as i64);
@@ -44,7 +42,8 @@ pub(super) async fn run<M: Runnable, V: View<M>>(
     context.shown.watch(Some(Arc::clone(&progress)));
 
     let (read_out, step_in) = mpsc::channel(read::BATCHES_AHEAD);
-    let (step_out, commit_in) = mpsc::channel(TURNS_AHEAD);
+    let (step_out, pack_in) = mpsc::channel(TURNS_AHEAD);
+    let (pack_out, commit_in) = mpsc::channel(pack::PACKED_AHEAD);
     let (answers, answers_in) = mpsc::channel(publish::ANSWERS_QUEUE_TURNS);
     let (events, events_in) = mpsc::channel(publish::EVENTS_QUEUE_ROWS);
     let (follower_out, follower_in) = mpsc::channel(FOLLOWER_QUEUE_ROWS);
@@ -69,9 +68,10 @@ pub(super) async fn run<M: Runnable, V: View<M>>(
     let answering =
         publish::run_answers::<M>(context.clone(), Arc::clone(&progress), answers_in, events, follower_out);
     let telling = publish::run_events::<M>(context.clone(), Arc::clone(&progress), events_in);
-    let following = follower::run::<M, V>(context.clone(), follower_in, indexed_out);
+    let following = follower::run::<M, V>(context.clone(), source, follower_in, indexed_out);
     stages.spawn(async { reading.await.map(|()| Stage::Chain) });
     stages.spawn(async { stepping.await.map(|()| Stage::Chain) });
+    stages.spawn(async { pack::run::<M>(pack_in, pack_out).await.map(|()| Stage::Chain) });
     stages.spawn(async { committing.await.map(|()| Stage::Chain) });
     stages.spawn(async { answering.await.map(|()| Stage::Chain) });
     stages.spawn(async { telling.await.map(|()| Stage::Chain) });
@@ -86,8 +86,8 @@ pub(super) async fn run<M: Runnable, V: View<M>>(
     ended
 }
 
-/// Stages of the chain: reading, stepping, committing, answers, events.
-const CHAIN_STAGES: usize = 5;
+/// Stages of the chain: reading, stepping, packing, committing, answers, events.
+const CHAIN_STAGES: usize = 6;
 
 async fn until_end(stages: &mut JoinSet<Result<Stage, Ended>>) -> Result<(), Ended> {
     let mut chain = CHAIN_STAGES;

@@ -96,6 +96,12 @@ impl Progress {
         (state.committed - state.published().min(state.committed), age)
     }
 
+    /// Waits until all turns up to `token` are answered, and at most `untold_max` rows up to `sequence` wait for
+    /// their events.
+    pub(super) async fn has_room(&self, token: Token, sequence: u64, untold_max: u64) {
+        self.reaches(sequence.saturating_sub(untold_max), token).await;
+    }
+
     /// Waits until everything up to `sequence` and `token` is published.
     pub(super) async fn reaches(&self, sequence: u64, token: Token) {
         loop {
@@ -109,5 +115,26 @@ impl Progress {
             }
             moved.await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn there_is_room_when_all_are_answered_and_few_events_are_not_out() {
+        let progress = Progress::new(10, 10);
+        let has_room = |sequence| progress.has_room(Token::default(), sequence, 1).now_or_never().is_some();
+        assert!(has_room(10) && has_room(11));
+        progress.committed(12);
+        assert!(!has_room(12));
+        progress.answers_published(Some(12), None);
+        // Events of two rows are not out.
+        assert!(!has_room(12));
+        progress.events_published(11);
+        assert!(has_room(12) && !has_room(13));
     }
 }

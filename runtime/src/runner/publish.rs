@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, watch};
 use turn::{Outgoing, Repeat, Row, Token, retell};
 
 use super::commit::{Committed, Facts, Settled, Telling};
-use super::load::one_row;
+use super::pages::one_row;
 use super::progress::Progress;
 use super::{Context, Ended, Runnable};
 use crate::bus::{PublishError, Refusal};

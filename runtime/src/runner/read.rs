@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proto::subject;
 use tokio::sync::mpsc;
-use turn::{Decoded, Delivery, Position, TURN_DELIVERIES_MAX, decode};
+use turn::{Decoded, Delivery, Position, TURN_COMMANDS_MAX, TURN_DELIVERIES_MAX, decode};
 
 use super::{Context, Ended, Runnable};
 use crate::bus::{self, BusError, ReadEnd, Reader};
@@ -43,9 +43,10 @@ pub(super) async fn run<M: Runnable>(
         };
         let input = match batch {
             Ok(deliveries) => {
-                let read_at = Instant::now();
-                let decoded = deliveries.into_iter().map(|it| decode::<M>(&context.stream, delivery(it)));
-                Input::Batch(decoded.collect(), read_at)
+                if hand_on::<M>(&context, deliveries, &output).await {
+                    continue;
+                }
+                return Ok(());
             }
             Err(ReadEnd::StreamRegressed { old, new, .. }) => {
                 context.shown.regressions.inc();
@@ -68,6 +69,31 @@ pub(super) async fn run<M: Runnable>(
             return Ok(());
         }
     }
+}
+
+/// Decodes messages and hands them on a turn's worth at a time, so that the first is decided while the next is
+/// decoded. False: the next stage is gone.
+async fn hand_on<M: Runnable>(
+    context: &Context,
+    deliveries: Vec<bus::Delivery>,
+    output: &mpsc::Sender<Input<M::Command>>,
+) -> bool {
+    let read_at = Instant::now();
+    let (mut decoded, mut commands) = (Vec::new(), 0);
+    for from in deliveries {
+        let one = decode::<M>(&context.stream, delivery(from));
+        commands += one.commands();
+        decoded.push(one);
+        if commands >= TURN_COMMANDS_MAX {
+            commands = 0;
+            if output.send(Input::Batch(std::mem::take(&mut decoded), read_at)).await.is_err() {
+                return false;
+            }
+            // Who was woken may only run on this thread, and decoding would keep it waiting.
+            tokio::task::yield_now().await;
+        }
+    }
+    decoded.is_empty() || output.send(Input::Batch(decoded, read_at)).await.is_ok()
 }
 
 async fn open(context: &Context, machine: &str, after: Position) -> Result<Reader, BusError> {

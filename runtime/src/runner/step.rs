@@ -14,6 +14,10 @@ use super::{Context, Ended, LoadError, Runnable};
 
 /// Turns decided ahead of the commit in flight.
 pub(super) const TURNS_AHEAD: usize = 2;
+/// Rows whose events are not out yet, beyond which only a full turn is begun; and none is begun while answers are not
+/// out. The broker syncs message by message: small turns at once only wait for each other there, where one larger turn
+/// would have had one message of answers. A full turn waits for nobody, because waiting makes it no larger.
+const ROWS_UNTOLD_MAX: u64 = 2;
 /// Messages gathered for the next turns while the commit is busy.
 const GATHERED_MAX: usize = 4_096;
 /// A machine that is due and decides nothing is not asked again sooner.
@@ -78,11 +82,13 @@ impl<M: Runnable> Stepper<M> {
             }
             // The permit comes when the commit stage is ready for more; until then the turn gathers.
             let Ok(permit) = output.reserve().await else { return Ok(()) };
-            self.gather_waiting(&mut input);
+            self.gather_until_room(&mut input).await;
             let turned = self.step().await?;
             let idle = turned.row.is_none() && turned.counts.deliveries == 0;
             not_before = idle.then(|| Instant::now() + IDLE_WAKE_PAUSE);
             permit.send(turned);
+            // Who was woken may only run on this thread, and the next turn would keep it waiting.
+            tokio::task::yield_now().await;
         }
         self.close(output).await
     }
@@ -105,6 +111,26 @@ impl<M: Runnable> Stepper<M> {
             Input::Regressed { created } => self.regressed = Some(created),
         }
         self.context.shown.waiting(self.waiting_since);
+    }
+
+    /// Takes whatever else was read, until there is room for another turn or this one is full. What is due by itself
+    /// does not wait.
+    async fn gather_until_room(&mut self, input: &mut mpsc::Receiver<Input<M::Command>>) {
+        self.gather_waiting(input);
+        let progress = Arc::clone(&self.progress);
+        let room = progress.has_room(self.last_token, self.turn.sequence(), ROWS_UNTOLD_MAX);
+        tokio::pin!(room);
+        while !self.gathered.is_empty() && self.regressed.is_none() && !Turn::<M>::is_full(&self.gathered) {
+            tokio::select! {
+                biased;
+                () = &mut room => return,
+                next = input.recv() => match next {
+                    Some(next) => self.gather(next),
+                    // The reader ended; what is gathered is decided all the same.
+                    None => return,
+                },
+            }
+        }
     }
 
     /// Takes whatever else was read, up to a change of the stream, which must come between two turns.

@@ -192,6 +192,12 @@ impl<M: Machine> Turn<M> {
         fits.count().max(1).min(deliveries.len())
     }
 
+    /// Whether these deliveries fill a turn, so that waiting for further ones makes it no larger.
+    pub fn is_full(deliveries: &[Decoded<M::Command>]) -> bool {
+        let commands: usize = deliveries.iter().take(TURN_DELIVERIES_MAX).map(Decoded::commands).sum();
+        commands >= TURN_COMMANDS_MAX || deliveries.len() >= TURN_DELIVERIES_MAX
+    }
+
     /// The commands of a delivery of which memory alone cannot tell whether they are new. Look them up in the
     /// journal's index of answers, then hand over what was found with [`Decoded::looked_up`], before the turn.
     pub fn doubts(&self, delivery: &Decoded<M::Command>) -> Vec<(u32, proto::machine::CommandKey)> {

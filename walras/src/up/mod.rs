@@ -4,6 +4,7 @@ mod demo;
 mod grants;
 mod ground;
 mod keys;
+mod owner;
 mod parties;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use journal::{Journal, Owner};
+use journal::Journal;
 use proto::{MarketId, PrincipalId, StreamName, Timestamp};
 use runtime::admin::{BoundedListener, Condition};
 use runtime::bus::Bus;
@@ -82,11 +83,6 @@ fn unique() -> String {
     format!("{:x}-{:x}", clock().micros(), std::process::id())
 }
 
-/// The name under which this process claims streams.
-fn owner() -> Result<Owner> {
-    Ok(Owner::new(unique())?)
-}
-
 async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     let mut shell = Shell::start("market", &config).await?;
     let starting = starting(&shell);
@@ -96,8 +92,9 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     for (stream, principal, filter) in parties.access.replays() {
         bus.ensure_replay(stream, &principal, &filter).await?;
     }
+    let owner = owner::owner(&config.data_dir, &unique())?;
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
-    market_service::start(&mut shell, &bus, &journal, &config, &owner()?, parties.trusted())?;
+    market_service::start(&mut shell, &bus, &journal, &config, &owner, parties.trusted())?;
     let address = start_gateway(&mut shell, &bus, &config, &principal, &parties.tokens).await?;
     let grants = grants::nobody();
     for exchange in exchanges.iter().filter(|_| wants_demo && config.demo.enabled) {
@@ -167,7 +164,8 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
             bus.ensure_replay(stream, &principal, &filter).await?;
         }
         let trusted = parties::trusted(&config);
-        market_service::start(&mut shell, &bus, &journal, &config, &owner()?, &trusted)?;
+        let owner = owner::owner(&config.data_dir, &unique())?;
+        market_service::start(&mut shell, &bus, &journal, &config, &owner, &trusted)?;
     } else {
         if !ground::wait_for_streams(&config, &bus).await? {
             return Ok(shell);

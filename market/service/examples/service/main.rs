@@ -5,6 +5,8 @@
 
 #![allow(clippy::print_stdout, reason = "the report is this program's output")]
 
+#[path = "../../../../runtime/examples/service/chain.rs"]
+mod chain;
 #[path = "../../../../runtime/examples/service/client.rs"]
 mod client;
 #[path = "../../../../runtime/examples/service/cpu.rs"]

@@ -101,31 +101,55 @@ fn every_size_is_indexed_and_listed() {
     });
 }
 
+/// Puts the tables of an older version back, with these answers, and has the database opened anew.
+async fn taken_over(fresh: &Fresh, version: u32, tables: &[&'static str], insert: &'static str) {
+    let old: Vec<Answer> = (0..100).map(answer).collect();
+    for sql in ["DROP TABLE answer_blocks", "DROP TABLE answer_runs"].iter().chain(tables) {
+        fresh.tamper(sql).await;
+    }
+    let mut raw = fresh.raw().await;
+    for old in &old {
+        let query = sqlx::query(insert).bind(old.key.as_slice()).bind(old.seq as i64);
+        query.bind(i64::from(old.index)).bind(old.digest as i64).execute(&mut raw).await.unwrap();
+    }
+    let set = sqlx::query("UPDATE journal_schema SET version = $1").bind(i64::from(version));
+    set.execute(&mut raw).await.unwrap();
+    let again = fresh.again().await;
+    let more: Vec<Answer> = (100..200).map(answer).collect();
+    again.index_answers("a", &more, 200).await.unwrap();
+    let asked: Vec<AnswerKey> = (0..300).map(key).collect();
+    let expected: BTreeMap<AnswerKey, Answer> =
+        (0..200).map(|number| (key(number), answer(number))).collect();
+    assert_eq!(again.find_answers("a", &asked).await.unwrap(), expected);
+    assert_eq!(again.answer_count("a").await.unwrap(), 200);
+}
+
 /// The index was one table without runs in the first version.
 #[test]
 fn an_index_of_the_first_version_is_taken_over() {
     on_both(async |fresh| {
-        let answers: Vec<Answer> = (0..100).map(answer).collect();
-        fresh.journal.index_answers("a", &answers, 100).await.unwrap();
-        let back: &[&'static str] = &[
-            "CREATE TABLE answers (stream TEXT NOT NULL, id_hash BYTEA NOT NULL, seq BIGINT NOT NULL,
-             entry BIGINT NOT NULL, digest BIGINT NOT NULL, PRIMARY KEY (stream, id_hash))",
-            "INSERT INTO answers SELECT stream, id_hash, seq, entry, digest FROM indexed_answers",
-            "DROP TABLE indexed_answers",
-            "DROP TABLE answer_runs",
-            "UPDATE journal_schema SET version = 1",
+        let tables =
+            ["CREATE TABLE answers (stream TEXT NOT NULL, id_hash BYTEA NOT NULL, seq BIGINT NOT NULL,
+             entry BIGINT NOT NULL, digest BIGINT NOT NULL, PRIMARY KEY (stream, id_hash))"];
+        let insert = "INSERT INTO answers (stream, id_hash, seq, entry, digest) VALUES ('a', $1, $2, $3, $4)";
+        taken_over(fresh, 1, &tables, insert).await;
+    });
+}
+
+/// Each answer was a row in the second.
+#[test]
+fn an_index_of_the_second_version_is_taken_over() {
+    on_both(async |fresh| {
+        let tables = [
+            "CREATE TABLE answer_runs (stream TEXT NOT NULL, run BIGINT NOT NULL, PRIMARY KEY (stream, run))",
+            "INSERT INTO answer_runs (stream, run) VALUES ('a', 1), ('a', 2)",
+            "CREATE TABLE indexed_answers (stream TEXT NOT NULL, run BIGINT NOT NULL, id_hash BYTEA NOT NULL,
+             seq BIGINT NOT NULL, entry BIGINT NOT NULL, digest BIGINT NOT NULL,
+             PRIMARY KEY (stream, run, id_hash))",
         ];
-        for sql in back {
-            fresh.tamper(sql).await;
-        }
-        let again = fresh.again().await;
-        let more: Vec<Answer> = (100..200).map(answer).collect();
-        again.index_answers("a", &more, 200).await.unwrap();
-        let asked: Vec<AnswerKey> = (0..300).map(key).collect();
-        let expected: BTreeMap<AnswerKey, Answer> =
-            (0..200).map(|number| (key(number), answer(number))).collect();
-        assert_eq!(again.find_answers("a", &asked).await.unwrap(), expected);
-        assert_eq!(again.answers_through("a").await.unwrap(), 200);
+        let insert = "INSERT INTO indexed_answers (stream, run, id_hash, seq, entry, digest)
+             VALUES ('a', 1 + $2 % 2, $1, $2, $3, $4)";
+        taken_over(fresh, 2, &tables, insert).await;
     });
 }
 
