@@ -5,7 +5,7 @@ use std::path::Path;
 
 use clap::{Args as _, Command, FromArgMatches as _};
 
-use crate::proxy_agent;
+use crate::{proxy_agent, run};
 
 /// The name under which the binary behaves as upstream's agent.
 const PROXY_AGENT: &str = "proxy-agent";
@@ -23,13 +23,22 @@ pub fn run(args: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
     }
     let command = Command::new("walras-nodeagent")
         .version(env!("CARGO_PKG_VERSION"))
-        .about("Runs on every worker: the tunnel to its cluster's control plane")
+        .about("Runs on every worker: joins it to its tenant's cluster, and lets it leave in time")
         .subcommand_required(true)
         .arg_required_else_help(true)
+        .subcommand(run::Flags::augment_args(
+            Command::new("run").about("The worker's life: join, serve, hear a notice, drain, leave"),
+        ))
+        .subcommand(run::StatusFlags::augment_args(
+            Command::new("status")
+                .about("How far the worker on this machine is; fails unless it is in service"),
+        ))
         .subcommand(proxy_agent());
     let matches = command.try_get_matches_from(args)?;
     match matches.subcommand() {
         Some((PROXY_AGENT, matches)) => proxy_agent::run(proxy_agent::Flags::from_arg_matches(matches)?),
+        Some(("run", matches)) => run::run(run::Flags::from_arg_matches(matches)?),
+        Some(("status", matches)) => run::status(&run::StatusFlags::from_arg_matches(matches)?),
         _ => anyhow::bail!("no command given"),
     }
 }

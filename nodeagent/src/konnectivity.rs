@@ -10,6 +10,7 @@ mod status;
 mod stream;
 mod tls;
 
+pub(crate) use agent::chance;
 pub use agent::{Agent, AgentConfig, AgentId};
 pub use connect::{ConnectError, ServerAddress};
 pub use metrics::Metrics;

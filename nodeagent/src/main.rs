@@ -12,7 +12,9 @@ fn main() -> ExitCode {
                 return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
             }
             eprintln!("walras-nodeagent: {error:#}");
-            ExitCode::FAILURE
+            // Starting again would change nothing: the unit says so to systemd.
+            let refused = error.downcast_ref::<nodeagent::RefusedError>().is_some();
+            if refused { ExitCode::from(3) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The agent in the place of upstream's.
 
 mod flags;
-mod health;
+pub(crate) mod health;
 mod logging;
 
 use std::path::PathBuf;

@@ -13,6 +13,7 @@ use super::metrics::Metrics;
 use super::status::Status;
 use super::stream;
 use super::tls::TlsFiles;
+use crate::chain;
 
 /// What the streams of an agent are called. A server that sees one name twice, because a broken connection is not
 /// known to be broken yet, takes both for one.
@@ -154,20 +155,8 @@ async fn asked(drain: &mut watch::Receiver<bool>) -> bool {
     drain.wait_for(|drain| *drain).await.is_ok()
 }
 
-/// An error with what caused it.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
-}
-
 /// A number that other agents do not have.
-fn chance() -> u64 {
+pub(crate) fn chance() -> u64 {
     let mut bytes = [0; 8];
     if rustls::crypto::ring::default_provider().secure_random.fill(&mut bytes).is_err() {
         tracing::warn!("the system has no random numbers; attempts are not spread");

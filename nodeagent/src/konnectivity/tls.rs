@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore};
+use rustls::crypto::CryptoProvider;
+use rustls::{CipherSuite, ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
@@ -59,13 +60,28 @@ impl TlsFiles {
     /// # Errors
     /// With the file that is at fault.
     pub fn load(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        let mut config = self.read()?;
+        if !config.alpn_protocols.iter().any(|protocol| protocol == H2) {
+            config.alpn_protocols.push(H2.to_vec());
+        }
+        Ok(Arc::new(config))
+    }
+
+    /// The same with no protocol beside those that are named.
+    ///
+    /// # Errors
+    /// With the file that is at fault.
+    pub fn load_exactly(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        Ok(Arc::new(self.read()?))
+    }
+
+    fn read(&self) -> Result<ClientConfig, TlsError> {
         let mut roots = RootCertStore::empty();
         for certificate in certificates("CA certificates", &self.ca)? {
             let added = roots.add(certificate);
             added.map_err(|source| content("CA certificates", &self.ca, source))?;
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider)
+        let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots);
         let mut config = match &self.own {
@@ -79,11 +95,23 @@ impl TlsFiles {
             }
         };
         config.alpn_protocols = self.protocols.iter().map(|protocol| protocol.clone().into_bytes()).collect();
-        if !config.alpn_protocols.iter().any(|protocol| protocol == H2) {
-            config.alpn_protocols.push(H2.to_vec());
-        }
-        Ok(Arc::new(config))
+        Ok(config)
     }
+}
+
+/// The usual algorithms, of which AES with 128 bits is named first, as Go's programs do and as browsers do; the library
+/// names the slower one with 256 bits first.
+fn provider() -> Arc<CryptoProvider> {
+    let mut provider = rustls::crypto::ring::default_provider();
+    let is_first = |suite: &rustls::SupportedCipherSuite| {
+        let suite = suite.suite();
+        suite == CipherSuite::TLS13_AES_128_GCM_SHA256
+            || suite == CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+            || suite == CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+    };
+    // The order is otherwise kept.
+    provider.cipher_suites.sort_by_key(|suite| !is_first(suite));
+    Arc::new(provider)
 }
 
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

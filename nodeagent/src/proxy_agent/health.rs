@@ -11,6 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use crate::konnectivity::Metrics;
+use crate::run::Shown;
 
 /// Longest head of a request, in bytes.
 const HEAD_BYTES: usize = 8 << 10;
@@ -26,8 +27,10 @@ const PAUSE: Duration = Duration::from_millis(100);
 
 /// What is served.
 #[derive(Debug, Clone)]
-pub(super) enum Service {
+pub(crate) enum Service {
     Health(Arc<Metrics>),
+    /// A whole worker: our own paths.
+    Worker(Arc<Shown>),
     /// Tells where metrics are.
     Admin {
         health_port: u16,
@@ -51,7 +54,7 @@ impl Answer {
 }
 
 /// Serves for ever.
-pub(super) async fn serve(listener: TcpListener, service: Service) {
+pub(crate) async fn serve(listener: TcpListener, service: Service) {
     let places = Arc::new(Semaphore::new(REQUESTS));
     while let Ok(place) = Arc::clone(&places).acquire_owned().await {
         match listener.accept().await {
@@ -108,6 +111,19 @@ fn answer(head: &str, service: &Service) -> Answer {
                 body: text,
             },
             Err(error) => Answer::text("500 Internal Server Error", error.to_string()),
+        },
+        (Service::Worker(_), "/livez") => Answer::text("200 OK", "ok\n"),
+        (Service::Worker(shown), "/readyz") if shown.is_ready() => Answer::text("200 OK", "ok\n"),
+        (Service::Worker(_), "/readyz") => {
+            Answer::text("503 Service Unavailable", "the worker is not in service\n")
+        }
+        (Service::Worker(shown), "/metrics") => Answer {
+            headers: "content-type: text/plain; version=0.0.4; charset=utf-8\r\n".to_owned(),
+            ..Answer::text("200 OK", shown.metrics())
+        },
+        (Service::Worker(shown), "/status") => Answer {
+            headers: "content-type: application/json\r\n".to_owned(),
+            ..Answer::text("200 OK", shown.json())
         },
         (Service::Admin { health_port }, "/metrics") => moved(head, target, *health_port),
         _ => Answer::text("404 Not Found", "404 page not found\n"),

@@ -215,16 +215,7 @@ impl World {
                 self.later(input);
             }
             Action::RenewToken(admission) => assert!(admission.tunnel.is_some()),
-            Action::StartKubelet => {
-                assert!(self.configured, "a kubelet without files");
-                if self.fails() {
-                    self.kubelet_until = Some(self.now + Duration::from_secs(self.draw() % 30));
-                }
-                (self.kubelet, self.node) = (true, true);
-                if !std::mem::replace(&mut self.populated, true) {
-                    self.pods = (0..self.plan.pods).collect();
-                }
-            }
+            Action::StartKubelet => self.start_kubelet(),
             Action::StopKubelet | Action::KillKubelet => {
                 let ends = action == Action::KillKubelet || !self.fails();
                 if ends || !self.kubelet {
@@ -267,6 +258,17 @@ impl World {
                 assert!(!self.tunnel, "left with a tunnel");
                 self.exit = Some(exit);
             }
+        }
+    }
+
+    pub(crate) fn start_kubelet(&mut self) {
+        assert!(self.configured, "a kubelet without files");
+        if self.fails() {
+            self.kubelet_until = Some(self.now + Duration::from_secs(self.draw() % 30));
+        }
+        (self.kubelet, self.node) = (true, true);
+        if !std::mem::replace(&mut self.populated, true) {
+            self.pods = (0..self.plan.pods).collect();
         }
     }
 
