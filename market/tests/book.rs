@@ -319,7 +319,7 @@ impl Numbers {
 
 /// Crowded levels grow trees of several storeys; what the book says it changed is added up and compared with the
 /// rules from time to time.
-fn crowd(seed: u64, levels: u64, lots: usize, events: usize, clear_every: usize) {
+fn crowd(seed: u64, levels: u64, lots: usize, events: usize, clear_every: usize, compare_every: usize) {
     let mut numbers = Numbers(seed);
     let mut pair = Pair::new(false);
     let mut standing: Vec<u32> = Vec::new();
@@ -349,7 +349,7 @@ fn crowd(seed: u64, levels: u64, lots: usize, events: usize, clear_every: usize)
         if event % clear_every != 0 {
             continue;
         }
-        let expected = (event / clear_every).is_multiple_of(200).then(|| {
+        let expected = (event / clear_every).is_multiple_of(compare_every).then(|| {
             pair.offers.clear();
             for &lot in &standing {
                 pair.offer(Lot(lot));
@@ -373,17 +373,27 @@ fn crowd(seed: u64, levels: u64, lots: usize, events: usize, clear_every: usize)
 
 #[test]
 fn a_crowd_on_two_levels() {
-    crowd(1, 2, 3_000, 12_000, 1);
+    crowd(1, 2, 3_000, 12_000, 1, 200);
+}
+
+#[test]
+fn a_small_crowd_on_ten_levels_compared_after_every_event() {
+    crowd(4, 10, 400, 4_000, 1, 1);
+}
+
+#[test]
+fn a_small_crowd_on_two_levels_compared_after_every_event() {
+    crowd(4, 2, 100, 6_000, 1, 1);
 }
 
 #[test]
 fn a_crowd_on_ten_levels_in_rounds_of_many_events() {
-    crowd(2, 10, 3_000, 12_000, 37);
+    crowd(2, 10, 3_000, 12_000, 37, 200);
 }
 
 #[test]
 fn a_crowd_on_a_thousand_levels() {
-    crowd(3, 1_000, 3_000, 12_000, 3);
+    crowd(3, 1_000, 3_000, 12_000, 3, 200);
 }
 
 /// Units that each of these lots wins.

@@ -39,7 +39,7 @@ use grid::Grid;
 use levels::Levels;
 use lots::{Lots, Record};
 use margin::{LEVEL_TOP, Margin};
-use round::Published;
+use price::Published;
 use strays::Strays;
 
 /// Rungs of a step ladder, zero included: the highest legal limit is one step less than this many steps, $262.143

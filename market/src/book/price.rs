@@ -7,7 +7,43 @@ use super::Book;
 use super::grid::{rung_above, rung_at_or_above};
 use super::lots::Record;
 
+/// What a clearing published, in micro-dollars per hour.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Published {
+    price: u64,
+    /// Whether there is a price.
+    is_priced: bool,
+    /// The largest price at which exactly the supply is wanted, if all of it is sold.
+    lowest_accepted: u64,
+    is_sold_out: bool,
+}
+
+impl Published {
+    const fn price(self) -> Option<u64> {
+        if self.is_priced { Some(self.price) } else { None }
+    }
+
+    fn lowest_accepted(self) -> Option<u64> {
+        self.is_sold_out.then_some(self.lowest_accepted)
+    }
+}
+
 impl Book {
+    /// Works out the price of what is held.
+    #[inline(always)]
+    pub(super) fn publish(&mut self) {
+        let is_sold_out = self.supply > 0 && self.sold == self.supply;
+        if is_sold_out & self.margin.is_thin {
+            self.thicken();
+        }
+        let (mut price, mut lowest_accepted) = (self.reserve, 0);
+        if is_sold_out {
+            lowest_accepted = self.grid.limit(self.margin.level);
+            price = self.price_sold_out(lowest_accepted);
+        }
+        self.published = Published { price, is_priced: self.supply > 0, lowest_accepted, is_sold_out };
+    }
+
     /// The price every winner of the last clearing pays, in micro-dollars per hour; none without supply.
     #[inline]
     pub const fn price(&self) -> Option<u64> {
@@ -27,7 +63,7 @@ impl Book {
 
     /// The price of the clearing just made, when all is sold.
     #[inline(always)]
-    pub(super) fn price_sold_out(&mut self, accepted: u64) -> u64 {
+    fn price_sold_out(&mut self, accepted: u64) -> u64 {
         match self.price_rule {
             PriceRule::LowestAccepted if self.plain_limits.is_empty() => accepted,
             PriceRule::LowestAccepted => self.price_beside_running(accepted),

@@ -13,27 +13,6 @@ use super::{Book, BookError, Change, Lot};
 /// Most lots of a level that are looked at one by one for who moves first; more are ranked.
 const FEW: usize = 3;
 
-/// What a clearing published, in micro-dollars per hour.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Published {
-    price: u64,
-    /// Whether there is a price.
-    is_priced: bool,
-    /// The largest price at which exactly the supply is wanted, if all of it is sold.
-    lowest_accepted: u64,
-    is_sold_out: bool,
-}
-
-impl Published {
-    pub(super) const fn price(self) -> Option<u64> {
-        if self.is_priced { Some(self.price) } else { None }
-    }
-
-    pub(super) fn lowest_accepted(self) -> Option<u64> {
-        self.is_sold_out.then_some(self.lowest_accepted)
-    }
-}
-
 impl Book {
     /// Clears: gives the supply to the units that come first, and makes winners incumbent and losers queued. Returns
     /// what that changed: each standing lot that holds another number of units than before, once. What lots gave up
@@ -240,8 +219,19 @@ impl Book {
     }
 
     #[inline(never)]
-    fn move_among_many(&mut self, rises: bool, units: u32) -> u32 {
-        if self.rank_many() { self.move_ranked(rises, units) } else { self.move_few(rises, units) }
+    fn move_among_many(&mut self, rises: bool, mut units: u32) -> u32 {
+        while units > 0 {
+            // What is offered to a ranking on the way may be the end of it.
+            if !self.rank_many() {
+                return self.move_few(rises, units);
+            }
+            let Some(first) = self.margin.first(rises, &self.lots) else { break };
+            let moved = units.min(first.record.movable(rises));
+            self.margin.turned(first, rises);
+            self.turn(first.lot, first.record, rises, moved);
+            units -= moved;
+        }
+        units
     }
 
     /// Ranks the lots at the margin, unless they are so few that looking at each is quicker. Returns whether it did.
@@ -254,18 +244,6 @@ impl Book {
             self.margin.rank(&self.levels, &self.lots);
         }
         true
-    }
-
-    #[inline(always)]
-    fn move_ranked(&mut self, rises: bool, mut units: u32) -> u32 {
-        while units > 0 {
-            let Some(first) = self.margin.first(rises, &self.lots) else { break };
-            let moved = units.min(first.record.movable(rises));
-            self.margin.turned(first, rises);
-            self.turn(first.lot, first.record, rises, moved);
-            units -= moved;
-        }
-        units
     }
 
     fn move_few(&mut self, rises: bool, mut units: u32) -> u32 {
@@ -378,23 +356,8 @@ impl Book {
         self.changes.push(Change { lot: Lot(lot), before, after });
     }
 
-    /// Works out the price of what is held.
-    #[inline(always)]
-    pub(super) fn publish(&mut self) {
-        let is_sold_out = self.supply > 0 && self.sold == self.supply;
-        if is_sold_out & self.margin.is_thin {
-            self.thicken();
-        }
-        let (mut price, mut lowest_accepted) = (self.reserve, 0);
-        if is_sold_out {
-            lowest_accepted = self.grid.limit(self.margin.level);
-            price = self.price_sold_out(lowest_accepted);
-        }
-        self.published = Published { price, is_priced: self.supply > 0, lowest_accepted, is_sold_out };
-    }
-
     /// Moves the margin up to where units are held, if none is where it stands. At most one step, once nothing strays.
-    fn thicken(&mut self) {
+    pub(super) fn thicken(&mut self) {
         while self.margin.level < LEVEL_TOP && !self.can_move(true) {
             self.margin.level = self.levels.next(self.margin.level + 1).unwrap_or(LEVEL_TOP);
         }
