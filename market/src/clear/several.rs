@@ -4,13 +4,12 @@ use std::cmp::Reverse;
 
 use proto::Price;
 
-use super::format::{ClearError, ClearInput, Rejected};
+use super::format::{BookMarket, ClearError, ClearInput, Rejected};
 use super::single::refused;
 use super::validate::Standing;
 use super::{MarketFigures, Results};
-use crate::book::{rung_above, rung_at_or_above};
 use crate::joint::{
-    Fate, GANG_PASSES_MAX, Gang, Joint, JointError, Lot, LotOption, OwnedTerms, Published, settle,
+    Fate, GANG_PASSES_MAX, Gang, Joint, JointError, Lot, LotOption, Manner, Outcome, OwnedTerms, settle,
 };
 
 /// Lots of one bid are numbered within this many: one for what is queued, and one for each option's running units.
@@ -41,7 +40,7 @@ pub(super) fn clear(
     results: &mut Results,
 ) -> Result<(), ClearError> {
     let mut cleared = clear_with(input, places, bids, standing)?;
-    cleared.tell(bids, results)
+    cleared.tell(results)
 }
 
 fn clear_with<'a>(
@@ -67,12 +66,12 @@ fn clear_with<'a>(
         gangs: Vec::new(),
         fates: Vec::new(),
     };
-    several.bring_in(bids).map_err(|error| ClearError::Value {
-        field: "bids".to_owned(),
-        value: bids.len().to_string(),
-        problem: error.to_string(),
-    })?;
+    several.bring_in(bids).map_err(|error| refused_all(&error))?;
     Ok(several)
+}
+
+fn refused_all(error: &JointError) -> ClearError {
+    ClearError::Value { field: "bids".to_owned(), value: "all".to_owned(), problem: error.to_string() }
 }
 
 impl Several<'_> {
@@ -145,13 +144,11 @@ impl Several<'_> {
     }
 
     /// Notes what came of everything.
-    fn tell(&mut self, bids: &[usize], results: &mut Results) -> Result<(), ClearError> {
+    fn tell(&mut self, results: &mut Results) -> Result<(), ClearError> {
         results.surplus += self.joint.surplus();
         for (bid, lots) in &self.singles {
             self.tell_lots(*bid, lots, results);
         }
-        // What gangs keep beside the clearing, and the lowest limit among them, by market.
-        let mut beside: Vec<(u32, Option<u64>)> = vec![(0, None); self.places.len()];
         for ((bid, gang), fate) in self.gangs.iter().zip(&self.fates) {
             match fate {
                 Fate::Cleared(lots) => self.tell_lots(*bid, lots, results),
@@ -164,16 +161,13 @@ impl Several<'_> {
                         let reserve = self.joint.reserve(option.market);
                         results.surplus +=
                             i128::from(option.kept) * i128::from(option.worth.saturating_sub(reserve));
-                        let limit = option.plain_limit.unwrap_or(option.worth);
-                        beside[market].0 += option.kept;
-                        beside[market].1 = Some(beside[market].1.map_or(limit, |lowest| lowest.min(limit)));
                     }
                 }
                 Fate::LeftOut { .. } => {}
             }
         }
-        self.tell_markets(bids, &beside, results)?;
-        self.tell_rejected(&beside, results);
+        self.tell_markets(results)?;
+        self.tell_rejected(results);
         Ok(())
     }
 
@@ -183,75 +177,27 @@ impl Several<'_> {
         }
     }
 
-    fn tell_markets(
-        &mut self,
-        bids: &[usize],
-        beside: &[(u32, Option<u64>)],
-        results: &mut Results,
-    ) -> Result<(), ClearError> {
-        let Published { paid, largest } = self.joint.published(self.input.price_rule);
-        for (market, &place) in self.places.iter().enumerate() {
-            let Some(given) = self.input.markets.get(place) else { continue };
-            let number = market as u32;
-            let (kept, lowest_kept) = beside[market];
-            let sold = self.joint.sold(number) + kept;
-            let lowest_winning_bid = if sold < given.supply {
-                rung_at_or_above(&given.ladder(), given.reserve)
-            } else if let Some(largest) = largest[market] {
-                Price::from_micros(largest).and_then(|largest| rung_above(&given.ladder(), largest))
-            } else if kept > 0 {
-                self.least_against_gangs(bids, place)?
-            } else {
-                None
-            };
-            let beside = lowest_kept.map(|lowest| lowest.max(given.reserve.micros()));
-            let price = paid[market].or(beside).map(Price::micros_or_max);
-            results.markets[place] = MarketFigures { price, sold, lowest_winning_bid };
+    fn tell_markets(&mut self, results: &mut Results) -> Result<(), ClearError> {
+        let ladders: Vec<_> = self
+            .places
+            .iter()
+            .map(|&place| self.input.markets.get(place).map(BookMarket::ladder).unwrap_or_default())
+            .collect();
+        let ladders: Vec<_> = ladders.iter().collect();
+        let rule = self.input.price_rule;
+        let manner = Manner { rule, passes_max: GANG_PASSES_MAX, ladders: &ladders };
+        let gangs: Vec<Gang> = self.gangs.iter().map(|(_, gang)| gang.clone()).collect();
+        let outcomes = self.joint.outcomes(manner, &gangs, &mut self.fates).map_err(|error| refused_all(&error))?;
+        for (&place, outcome) in self.places.iter().zip(outcomes) {
+            let Outcome { price, sold, lowest_winning_bid } = outcome;
+            results.markets[place] =
+                MarketFigures { price: price.map(Price::micros_or_max), sold, lowest_winning_bid };
         }
         Ok(())
     }
 
-    /// The least legal limit with which a youngest bid for one unit would win where gangs keep every server: found by
-    /// clearing again with such a bid, for no price says it.
-    fn least_against_gangs(&self, bids: &[usize], place: usize) -> Result<Option<Price>, ClearError> {
-        let Some(market) = self.input.markets.get(place) else { return Ok(None) };
-        let ladder = market.ladder();
-        let (mut losing, mut winning) = (market.reserve.micros().saturating_sub(1), Price::MAX.micros());
-        let mut least = None;
-        // Halves what is left each time: at most as many turns as a price has bits.
-        while losing < winning {
-            let middle = losing + (winning - losing).div_ceil(2);
-            let Some(rung) = Price::from_micros(middle).and_then(|middle| rung_at_or_above(&ladder, middle))
-            else {
-                winning = middle - 1;
-                continue;
-            };
-            if self.wins(bids, place, rung)? {
-                least = Some(rung);
-                winning = middle - 1;
-            } else {
-                losing = rung.micros().max(middle);
-            }
-        }
-        Ok(least)
-    }
-
-    fn wins(&self, bids: &[usize], place: usize, limit: Price) -> Result<bool, ClearError> {
-        let mut standing = self.standing.to_vec();
-        let limit = limit.micros();
-        let option = super::validate::Choice { market: place, limit, running_limit: limit, running: 0 };
-        standing.push(Standing { quantity: 1, minimum: 1, options: vec![option] });
-        let newcomer = standing.len() - 1;
-        let with: Vec<usize> = bids.iter().copied().chain([newcomer]).collect();
-        let cleared = clear_with(self.input, &self.places, &with, &standing)?;
-        let lots = cleared.singles.iter().find(|(bid, _)| *bid == newcomer);
-        Ok(lots.is_some_and(|(_, lots)| {
-            lots.iter().flat_map(|&lot| cleared.joint.won_of(lot)).any(|(_, units)| units > 0)
-        }))
-    }
-
     /// Reports gangs left out, and bids that gangs keep out, although their limit beats the price.
-    fn tell_rejected(&self, beside: &[(u32, Option<u64>)], results: &mut Results) {
+    fn tell_rejected(&self, results: &mut Results) {
         let beats = |market: usize, limit: u64, results: &Results| {
             let price = self.places.get(market).and_then(|&place| results.markets[place].price);
             price.is_some_and(|price| limit > price.micros())
@@ -263,7 +209,7 @@ impl Several<'_> {
                 results.rejected.push((*bid, short_by));
             }
         }
-        if beside.iter().all(|&(kept, _)| kept == 0) {
+        if !self.fates.contains(&Fate::Kept) {
             return;
         }
         for (bid, _) in &self.singles {

@@ -4,8 +4,7 @@ use std::cmp::Reverse;
 
 use super::{Joint, JointError, Lot, LotOption, LotTerms};
 
-/// Clearings that a round makes for its gangs by default; past these all gangs that are short drop together.
-pub const GANG_PASSES_MAX: u32 = 64;
+pub use proto::market::GANG_PASSES_MAX;
 
 /// A lot's terms with its options.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

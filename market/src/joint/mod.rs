@@ -15,6 +15,7 @@ mod gangs;
 mod lots;
 mod moves;
 mod operate;
+mod outcome;
 mod price;
 mod quote;
 mod round;
@@ -24,6 +25,7 @@ mod weight;
 pub use check::Broken;
 pub use error::JointError;
 pub use gangs::{Fate, GANG_PASSES_MAX, Gang, OwnedTerms, settle};
+pub use outcome::{Beside, Manner, Outcome};
 pub use price::{Prices, Published};
 
 use std::collections::BTreeMap;

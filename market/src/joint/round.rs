@@ -1,6 +1,6 @@
 //! The round: what has changed since the last one.
 
-use super::{Change, Joint, Lot};
+use super::{Change, Joint, Lot, LotTerms};
 
 impl Joint {
     /// Closes a round: tells, for every lot and market where another number of units wins than is incumbent, both
@@ -39,6 +39,30 @@ impl Joint {
             self.changes.push(Change { lot: Lot(lot), market, before: before.kept, after });
         }
         self.mark(lot, stale, stale_enters);
+    }
+
+    /// The lots of which the next round will have something to tell, in no particular order.
+    pub fn shifted(&self) -> impl Iterator<Item = Lot> + '_ {
+        let stands = self.touched.iter().filter(|&&lot| self.lots.stands(lot));
+        let differs = |lot: u32| self.lots.cells(lot).iter().skip(1).any(|cell| cell.units != cell.kept);
+        stands.filter(move |&&lot| differs(lot)).map(|&lot| Lot(lot))
+    }
+
+    /// Whether a lot stands with exactly these terms.
+    pub fn offers(&self, lot: Lot, terms: &LotTerms<'_>) -> bool {
+        if !self.lots.stands(lot.0) {
+            return false;
+        }
+        let (record, cells) = (self.lots.record(lot.0), self.lots.cells(lot.0));
+        let units: u32 = cells.iter().map(|cell| cell.units).sum();
+        let is_same = (record.age, record.number, units) == (terms.age, terms.number, terms.units);
+        is_same
+            && cells.len() == terms.options.len() + 1
+            && cells.iter().skip(1).zip(terms.options).all(|(cell, option)| {
+                let plain = option.plain_limit.unwrap_or(option.worth);
+                let said = (option.market + 1, option.worth as i64, plain as i64, option.kept);
+                (cell.vertex, cell.worth, cell.plain, cell.kept) == said
+            })
     }
 
     /// What the last clearing changed, as [`Joint::clear`] returned it.

@@ -55,6 +55,7 @@ impl Market {
             MarketEvent::UnitsReleased { number, leases, reason, .. } => {
                 self.for_bid(*number, |this, place| this.units_released(at, place, *leases, *reason));
             }
+            MarketEvent::BidPassedOver { number, short_by, .. } => self.passed_over.set(*number, *short_by),
             MarketEvent::PriceChanged { market, prices, .. } => self.price_changed(*market, *prices),
             MarketEvent::RoundClosed { round } => self.round_closed(at, *round),
             MarketEvent::BidForgotten { .. } => self.bid_forgotten(at),

@@ -25,7 +25,42 @@ pub(super) enum Status {
     Expired,
 }
 
-/// A bid's lots, oldest first; nearly always one.
+/// One option of a bid: a market and what a unit is worth there, in micro-dollars per hour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Choice {
+    pub(super) market: MarketNumber,
+    pub(super) limit: u64,
+    /// What a unit that holds a server there is worth: the limit, if nothing else was said.
+    pub(super) running_limit: u64,
+}
+
+/// What a bid with several options, a minimum or a running limit says besides what every bid says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Flexible {
+    /// Fewer units than this are worth nothing.
+    pub(super) minimum: u32,
+    pub(super) options: Vec<Choice>,
+    lots: Vec<Lot>,
+}
+
+impl Flexible {
+    pub(super) const fn new(minimum: u32, options: Vec<Choice>) -> Self {
+        Self { minimum, options, lots: Vec::new() }
+    }
+
+    /// Digest of its terms.
+    fn digest(&self, number: BidNumber) -> u128 {
+        let option = |(place, option): (usize, &Choice)| {
+            let words = [number, ((place as u64) << 32) | u64::from(option.market), option.limit];
+            digest(Kind::Option, [words[0], words[1], words[2], option.running_limit])
+        };
+        let minimum = digest(Kind::Option, [number, u64::MAX, u64::from(self.minimum), 0]);
+        self.options.iter().enumerate().map(option).fold(minimum, u128::wrapping_add)
+    }
+}
+
+/// A bid's lots, oldest first; nearly always one. A lot's number is its place in its market's book, or, where markets
+/// clear together, among the coupled ones ([`super::coupled`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Lots {
     #[default]
@@ -34,6 +69,7 @@ pub(super) enum Lots {
     // Boxed once more, because few bids have many and a bid is to fill two cache lines.
     #[allow(clippy::box_collection)]
     Many(Box<Vec<Lot>>),
+    Flexible(Box<Flexible>),
 }
 
 impl Lots {
@@ -43,6 +79,25 @@ impl Lots {
             Self::None => &[],
             Self::One(lot) => std::slice::from_ref(lot),
             Self::Many(lots) => lots,
+            Self::Flexible(flexible) => &flexible.lots,
+        }
+    }
+
+    /// Takes all of them off; what the bid says besides stays.
+    pub(super) fn take(&mut self) -> Vec<Lot> {
+        if let Self::Flexible(flexible) = self {
+            return std::mem::take(&mut flexible.lots);
+        }
+        std::mem::take(self).as_slice().to_vec()
+    }
+
+    /// Gives every lot another number.
+    pub(super) fn renumber(&mut self, number: impl Fn(Lot) -> Lot) {
+        match self {
+            Self::None => {}
+            Self::One(lot) => *lot = number(*lot),
+            Self::Many(lots) => lots.iter_mut().for_each(|lot| *lot = number(*lot)),
+            Self::Flexible(flexible) => flexible.lots.iter_mut().for_each(|lot| *lot = number(*lot)),
         }
     }
 
@@ -52,6 +107,7 @@ impl Lots {
             Self::None => *self = Self::One(lot),
             Self::One(first) => *self = Self::Many(Box::new(vec![*first, lot])),
             Self::Many(lots) => lots.push(lot),
+            Self::Flexible(flexible) => flexible.lots.push(lot),
         }
     }
 
@@ -59,6 +115,7 @@ impl Lots {
         match self {
             Self::One(only) if *only == lot => *self = Self::None,
             Self::None | Self::One(_) => {}
+            Self::Flexible(flexible) => flexible.lots.retain(|other| *other != lot),
             Self::Many(lots) => {
                 lots.retain(|other| *other != lot);
                 if let [only] = lots[..] {
@@ -75,7 +132,7 @@ impl Lots {
 pub(super) struct Bid {
     pub(super) key: CommandKey,
     pub(super) number: BidNumber,
-    /// Limit in micro-dollars per hour.
+    /// Limit in micro-dollars per hour; of the first option, if there are several.
     pub(super) limit: u64,
     /// Sum of its lots' ages: with the book's own digest this ties the lots to the bid.
     pub(super) ages: u64,
@@ -102,6 +159,33 @@ impl Bid {
         self.status == Status::Standing
     }
 
+    /// What it says besides, if it has several options, a minimum or a running limit.
+    pub(super) fn flexible(&self) -> Option<&Flexible> {
+        match &self.lots {
+            Lots::Flexible(flexible) => Some(flexible),
+            Lots::None | Lots::One(_) | Lots::Many(_) => None,
+        }
+    }
+
+    /// Its options, in its order.
+    pub(super) fn options(&self) -> impl Iterator<Item = Choice> + Clone + '_ {
+        let (one, several): (_, &[Choice]) = match self.flexible() {
+            Some(flexible) => (None, &flexible.options),
+            None => (Some(Choice { market: self.market, limit: self.limit, running_limit: self.limit }), &[]),
+        };
+        one.into_iter().chain(several.iter().copied())
+    }
+
+    /// Its limit in a market that it names.
+    pub(super) fn limit_in(&self, market: MarketNumber) -> Option<u64> {
+        self.options().find(|option| option.market == market).map(|option| option.limit)
+    }
+
+    /// Fewer units than this are worth nothing to it.
+    pub(super) fn minimum(&self) -> u32 {
+        self.flexible().map_or(1, |flexible| flexible.minimum)
+    }
+
     /// Digest of what can change.
     #[inline]
     fn digest(&self) -> u128 {
@@ -109,7 +193,12 @@ impl Bid {
         let place = u64::from(self.market) | ((self.status as u64) << 16);
         let terms = (u64::from(self.quantity) << 32) | u64::from(self.version);
         let key = [self.key.0 as u64, (self.key.0 >> 64) as u64];
-        digest(Kind::Bid, [self.number, self.limit, self.ages, expires, terms, place, key[0], key[1]])
+        let plain =
+            digest(Kind::Bid, [self.number, self.limit, self.ages, expires, terms, place, key[0], key[1]]);
+        match &self.lots {
+            Lots::Flexible(flexible) => plain.wrapping_add(flexible.digest(self.number)),
+            Lots::None | Lots::One(_) | Lots::Many(_) => plain,
+        }
     }
 
     /// Digest of what cannot.

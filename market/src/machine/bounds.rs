@@ -17,6 +17,8 @@ pub const PLACES_PER_BID_MAX: usize = 64;
 pub const RUNGS_MAX: usize = 65_536;
 /// Longest that a round may wait after its first command, in milliseconds.
 pub const COALESCE_MILLISECONDS_MAX: u32 = 60_000;
+/// Most clearings that a rule may let a round make for its gangs.
+pub const GANG_PASSES_PER_ROUND_MAX: u32 = 4_096;
 /// Longest notice, in seconds: 30 days.
 pub const NOTICE_SECONDS_MAX: u32 = 2_592_000;
 /// Longest that a rule may let a lease be without a ready worker, in seconds: 30 days.
@@ -37,5 +39,7 @@ pub const DELAYS_TOLD_EVERY_MICROSECONDS: i64 = 5_000_000;
 /// What they are then told is later by the market's notice divided by this, so that the next small delay is within
 /// what they know.
 pub const DELAY_MARGIN_DIVISOR: i64 = 16;
+/// Most bids that a round tells to be passed over; beyond that the oldest are told.
+pub const PASSED_OVER_TOLD_MAX: usize = 1_024;
 /// Most different deadlines of departing servers that are kept apart until the next round of a market.
 pub const DEPARTURES_MAX: usize = 64;

@@ -44,8 +44,10 @@ impl Market {
             return Err(fault.clone());
         }
         for record in &self.markets {
-            let (servers, sold) = (&record.servers, record.book.sold());
-            let name = &record.id;
+            let is_coupled = record.coupling.is_coupled;
+            let (servers, name) = (&record.servers, &record.id);
+            // What is won in coupled markets only leases say.
+            let sold = if is_coupled { servers.live() } else { record.book.sold() };
             // Between rounds the book still holds what the last one gave.
             hold(record.is_dirty || sold <= record.supply, "I2", || {
                 format!("{name} sells {sold} of {} servers", record.supply)
@@ -60,9 +62,16 @@ impl Market {
             })?;
             if !record.is_dirty {
                 same("I2", &format!("units won in {name}"), servers.live(), sold)?;
-                same("I3", &format!("figures of {name}"), record.told, Some(record.figures()))?;
+                let told = record.told.unwrap_or_default();
+                if is_coupled {
+                    let kept = (told.sold, told.supply, told.wanted, told.reserve);
+                    let anew = (sold, record.supply, record.coupling.wanted, record.settings.reserve);
+                    same("I3", &format!("figures of {name}"), kept, anew)?;
+                } else {
+                    same("I3", &format!("figures of {name}"), record.told, Some(record.figures()))?;
+                }
             }
-            let price = record.book.price();
+            let price = record.told.and_then(|told| told.price).map(Price::micros);
             let reserve = record.settings.reserve.micros();
             hold(record.is_dirty || price.is_none_or(|price| price >= reserve), "I4", || {
                 format!("{name} sells at {price:?}, reserve {reserve}")
@@ -78,6 +87,7 @@ impl Market {
         self.check_bids()?;
         self.check_leases()?;
         self.check_timers()?;
+        self.check_coupled().map_err(|details| Broken { invariant: "I3", details })?;
         for record in &self.markets {
             self.check_market(record)?;
         }
@@ -89,6 +99,8 @@ impl Market {
         same("I7", "the digest of leases", self.leases.sum, self.leases.sum_from_scratch())?;
         same("I7", "the digest of rules", self.rules_digest, digest_of(&self.rules))?;
         same("I7", "the digest of trust", self.trusted.digest(), self.trusted.digest_from_scratch())?;
+        let coupled = self.coupled.sum_from_scratch();
+        same("I7", "the digest of coupled places", self.coupled.sum, coupled)?;
         let (mut entries, mut sealed) = (Sum::default(), Sum::default());
         for record in &self.markets {
             for (id, source) in &record.sources {
@@ -155,36 +167,71 @@ impl Market {
             .map(|(_, span)| span.units)
             .sum();
         same("I2", &format!("units won by bid {number}"), bid.live, live)?;
-        let Some(record) = self.market(bid.market) else {
-            return hold(false, "I2", || format!("bid {number} is in no market"));
-        };
-        let terms: Vec<_> = bid.lots.as_slice().iter().filter_map(|&lot| record.book.terms(lot)).collect();
-        same("I7", "a bid's lots", terms.len(), bid.lots.as_slice().len())?;
-        let held: u32 = terms.iter().map(|terms| terms.held).sum();
-        same("I2", &format!("units held in the book by bid {number}"), held, live)?;
+        let places = self.places_of(bid);
+        same("I7", "a bid's lots", places.len(), bid.lots.as_slice().len())?;
         let units = if bid.stands() { bid.quantity } else { 0 };
-        same("I2", &format!("units in the book of bid {number}"), self.units_standing(place), units)?;
-        let ages = terms.iter().fold(0_u64, |sum, terms| sum.wrapping_add(terms.age));
+        same("I2", &format!("units that stand of bid {number}"), self.units_standing(bid), units)?;
+        let ages = places.iter().fold(0_u64, |sum, &(age, _)| sum.wrapping_add(age));
         same("I7", "a bid's ages", bid.ages, ages)?;
-        hold(terms.is_sorted_by_key(|terms| terms.age), "I7", || {
-            format!("lots of bid {number} are out of order")
-        })?;
-        for (&lot, terms) in bid.lots.as_slice().iter().zip(&terms) {
-            same("I7", "a lot's bid", record.holder(lot), place)?;
-            same("I7", &format!("limit of bid {number}"), terms.limit, bid.limit)?;
-            hold(terms.age < self.next.age, "I6", || {
-                format!("bid {number} has a place that is not given yet")
-            })?;
+        let is_sorted = places.is_sorted_by_key(|&(age, _)| age);
+        hold(is_sorted, "I7", || format!("lots of bid {number} are out of order"))?;
+        let is_given = places.iter().all(|&(age, _)| age < self.next.age);
+        hold(is_given, "I6", || format!("bid {number} has a place that is not given yet"))?;
+        if self.stands_coupled(bid) {
+            self.check_coupled_bid(bid)?;
+        } else {
+            self.check_lots(place, bid, live)?;
         }
         let mut younger = self.next.lease;
         for (_, span) in self.leases.of(bid.leases) {
             same("I7", "a lease's bid", (span.number, span.bid), (number, place))?;
             hold(span.leases().end() <= younger, "I2", || format!("leases of bid {number} overlap"))?;
             younger = span.first;
-            let is_here = span.market == bid.market || !span.stand.is_live();
-            hold(is_here, "I2", || format!("bid {number} holds leases outside its market"))?;
+            let is_here = bid.limit_in(span.market).is_some() || !span.stand.is_live();
+            hold(is_here, "I2", || format!("bid {number} holds leases outside its markets"))?;
             let holder = self.leases.holder(span.first);
             same("I7", "a lease's holder", holder, Some(place))?;
+        }
+        Ok(())
+    }
+
+    /// What a bid's lots in its market's book say is what its leases say: the oldest units are held.
+    fn check_lots(&self, place: u32, bid: &Bid, live: u32) -> Result<(), Broken> {
+        let number = bid.number;
+        let Some(record) = self.market(bid.market) else {
+            return hold(false, "I2", || format!("bid {number} is in no market"));
+        };
+        let mut left = live;
+        for &lot in bid.lots.as_slice() {
+            let Some(terms) = record.book.terms(lot) else { continue };
+            same("I7", "a lot's bid", record.holder(lot), place)?;
+            same("I7", &format!("limit of bid {number}"), terms.limit, bid.limit)?;
+            let held = terms.units.min(left);
+            left -= held;
+            same("I2", &format!("units held in a lot of bid {number}"), terms.held, held)?;
+        }
+        same("I2", &format!("units held in the book by bid {number} besides"), left, 0)
+    }
+
+    /// Who wins in coupled markets pays no more than what a unit is worth to it, and a gang has its minimum or nothing.
+    fn check_coupled_bid(&self, bid: &Bid) -> Result<(), Broken> {
+        let number = bid.number;
+        let is_settled = |market| self.market(market).is_some_and(|record| !record.is_dirty);
+        if !bid.options().all(|option| is_settled(option.market)) {
+            return Ok(());
+        }
+        if bid.minimum() > 1 {
+            let is_whole = bid.live == 0 || bid.live >= bid.minimum();
+            return hold(is_whole, "I2", || format!("gang {number} has {} of {}", bid.live, bid.minimum()));
+        }
+        for (_, span) in self.leases.of(bid.leases).filter(|(_, span)| span.stand.is_live()) {
+            let worth = bid.options().find(|option| option.market == span.market);
+            let worth = worth.map_or(0, |option| option.running_limit);
+            let told = self.market(span.market).and_then(|record| record.told);
+            let price = told.and_then(|told| told.price).map_or(0, Price::micros);
+            hold(price <= worth, "I4", || {
+                format!("bid {number} pays {price} for what is worth {worth} to it")
+            })?;
         }
         Ok(())
     }
@@ -257,6 +304,25 @@ impl Market {
         hold(is_sorted, "I6", || "finished bids are out of order".to_owned())
     }
 
+    /// What is counted of a market that clears together with others.
+    fn check_coupling(&self, record: &MarketRecord) -> Result<(), Broken> {
+        let name = &record.id;
+        hold(record.book.is_empty(), "I7", || format!("{name} clears together and by itself"))?;
+        let (mut flexible, mut wanted, mut places) = (0, 0, 0);
+        for (_, bid) in self.bids.all().filter(|(_, bid)| bid.stands()) {
+            if bid.limit_in(record.number).is_none() {
+                continue;
+            }
+            flexible += u32::from(bid.flexible().is_some());
+            wanted += u64::from(bid.quantity);
+            places += bid.lots.as_slice().len() as u32;
+        }
+        let coupling = &record.coupling;
+        let kept = (coupling.flexible, coupling.wanted, coupling.places);
+        same("I7", &format!("what stands in {name}"), kept, (flexible, wanted, places))?;
+        same("I7", &format!("whether {name} is idle"), coupling.idle_since.is_some(), flexible == 0)
+    }
+
     /// Winners and price by the rule's own words: sort all units, walk, look.
     fn check_market(&self, record: &MarketRecord) -> Result<(), Broken> {
         let name = &record.id;
@@ -268,6 +334,9 @@ impl Market {
             record.sources.values().map(|source| source.units).sum(),
         )?;
         same("I2", &format!("supply in the book of {name}"), record.book.supply(), supply)?;
+        if record.coupling.is_coupled {
+            return self.check_coupling(record);
+        }
         if record.is_dirty {
             return Ok(());
         }

@@ -17,6 +17,9 @@ pub(super) enum Kind {
     Rules,
     Trust,
     Settings,
+    Option,
+    Place,
+    PassedOver,
 }
 
 /// Odd constants without a pattern (fractional parts of the square roots of the primes from 2 to 29).

@@ -5,12 +5,13 @@ use proto::Timestamp;
 use proto::market::{LeaseNumber, LeaseSpan, LossReason, MarketEvent, MarketNumber, ReleaseReason};
 
 use super::Market;
-use super::lease::{Head, Leases, Stand, Watched, Worker};
+use super::lease::{Head, Leases, Span, Stand, Watched, Worker};
 use super::servers::Servers;
 
 impl Market {
-    /// Lets a bid's units go at its tenant's wish: the named leases first, then waiting ones, then served ones, the
-    /// youngest first.
+    /// Lets a bid's units go at its tenant's wish, in the markets that `may_go`: the named leases first, then waiting
+    /// ones, then served ones, the youngest first.
+    #[allow(clippy::too_many_arguments)] // each is another word of that sentence
     pub(super) fn let_go(
         &mut self,
         now: Timestamp,
@@ -18,13 +19,15 @@ impl Market {
         units: u32,
         named: &[LeaseNumber],
         reason: LossReason,
+        may_go: impl Fn(MarketNumber) -> bool,
         events: &mut Vec<MarketEvent>,
     ) {
         let mut left = units;
         for &lease in named {
             let Some(bid) = self.bids.get(place).filter(|_| left > 0) else { return };
             let found = self.leases.find(bid.leases, lease);
-            if found.is_some_and(|index| self.leases.span(index).stand.is_live()) {
+            let fits = |span: &Span| span.stand.is_live() && may_go(span.market);
+            if found.is_some_and(|index| fits(self.leases.span(index))) {
                 let range = LeaseSpan { first: lease, units: 1 };
                 if let Some(index) = self.next_within(place, range, LeaseNumber::MAX) {
                     left -= self.exit(now, place, index, 1, reason, events);
@@ -35,7 +38,8 @@ impl Market {
             let mut spans = std::mem::take(&mut self.scratch.spans);
             spans.clear();
             if let Some(bid) = self.bids.get(place) {
-                let fitting = self.leases.of(bid.leases).filter(|(_, span)| span.stand == wanted);
+                let fits = |span: &Span| span.stand == wanted && may_go(span.market);
+                let fitting = self.leases.of(bid.leases).filter(|(_, span)| fits(span));
                 spans.extend(fitting.map(|(index, _)| index));
             }
             for &index in &spans {
@@ -129,8 +133,23 @@ impl Market {
     /// A span's leases need not leave after all.
     pub(super) fn stay(&mut self, place: u32, index: u32) {
         let market = self.leases.span(index).market;
+        self.unreplace(place, self.leases.span(index).leases());
         self.turn(place, index, Stand::Served, self.now);
         self.shake(market);
+    }
+
+    /// Leases that stay are replaced by none, whoever was to.
+    fn unreplace(&mut self, place: u32, stays: LeaseSpan) {
+        let Some(bid) = self.bids.get(place) else { return };
+        let replaces = |span: &Span| {
+            let first = span.replaces;
+            first != 0 && first < stays.end() && stays.first < first + u64::from(span.units)
+        };
+        let spans: Vec<u32> =
+            self.leases.of(bid.leases).filter(|(_, span)| replaces(span)).map(|(index, _)| index).collect();
+        for index in spans {
+            self.leases.set_replaces(index, 0);
+        }
     }
 
     fn turn(&mut self, place: u32, index: u32, stand: Stand, until: Timestamp) {

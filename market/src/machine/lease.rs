@@ -4,6 +4,8 @@
 //! that waits for a server stands in its market's line, one that leaves stands with all others that leave at the
 //! same instant ([`super::servers`]).
 
+use std::collections::BTreeSet;
+
 use proto::Timestamp;
 use proto::market::{BidNumber, LeaseNumber, LeaseSpan, LossReason, MarketNumber};
 
@@ -116,6 +118,8 @@ pub(super) struct Leases {
     pub(super) sum: Sum,
     /// Which leases without a ready worker are watched: booting ones, and those whose worker is dead.
     pub(super) watched: Watched,
+    /// Places of bids whose leases or units changed since the last joint clearing, while markets are coupled.
+    pub(super) touched: Option<BTreeSet<u32>>,
 }
 
 /// Which leases without a ready worker stand in lists, so that the one that has been without longest is at hand.
@@ -169,8 +173,17 @@ impl Leases {
         self.of(head).find(|(_, span)| span.leases().contains(lease)).map(|(index, _)| index)
     }
 
+    /// Notes that the joint clearing must look at a bid.
+    #[inline]
+    pub(super) fn touch(&mut self, bid: u32) {
+        if let Some(touched) = &mut self.touched {
+            touched.insert(bid);
+        }
+    }
+
     /// Adds the youngest span of a bid.
     pub(super) fn grant(&mut self, servers: &mut Servers, head: &mut Head, span: Span) -> u32 {
+        self.touch(span.bid);
         let index = self.store(span);
         self.spans[index as usize].older = head.0;
         if let Some(older) = self.spans.get_mut(head.0 as usize) {
@@ -281,6 +294,7 @@ impl Leases {
         until: Timestamp,
     ) {
         servers.exit(self, index);
+        self.touch(self.span(index).bid);
         self.sum.remove(self.span(index).digest());
         let span = self.span_mut(index);
         span.stand = stand;
@@ -350,6 +364,7 @@ impl Leases {
     pub(super) fn end(&mut self, servers: &mut Servers, head: &mut Head, index: u32) {
         servers.exit(self, index);
         let span = *self.span(index);
+        self.touch(span.bid);
         self.sum.remove(span.digest());
         match self.spans.get_mut(span.younger as usize) {
             Some(younger) => younger.older = span.older,

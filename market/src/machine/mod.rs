@@ -3,16 +3,19 @@
 //! `step` checks a command, says what follows as events, and lets each event change the state through the very
 //! function that [`proto::Machine::apply`] calls when it is read back; so folding is deciding without the checks.
 //! Where the checks are: [`terms`], [`step`]; where events take effect: [`standing`], [`holding`], [`supply`],
-//! [`rules`], [`round`]; what is due by itself: [`wake`]. The rules are told in `README.md` beside this crate.
+//! [`rules`], [`round`] with [`loss`] and [`award`]; markets that clear together: [`coupled`]; what is due by itself: [`wake`]. The rules are told in `README.md` beside this crate.
 
 mod apply;
+mod award;
 mod bid;
 pub mod bounds;
 mod check;
+mod coupled;
 mod digest;
 mod holding;
 mod index;
 mod lease;
+mod loss;
 mod places;
 mod read;
 mod record;
@@ -38,6 +41,7 @@ use proto::{Machine, MarketId, StateHash, StreamName, Timestamp};
 pub use read::{BidView, LeaseView};
 
 use bid::Bids;
+use coupled::{Coupled, PassedOver};
 use digest::{Kind, Sum, digest, text};
 use index::Index;
 use lease::Leases;
@@ -74,6 +78,9 @@ pub struct Market {
     tenants: Tenants,
     bids: Bids,
     leases: Leases,
+    /// Units that stand in markets which clear together.
+    coupled: Coupled,
+    passed_over: PassedOver,
     next: Counters,
     /// The instant of the input or event at hand.
     now: Timestamp,
@@ -162,8 +169,8 @@ impl Market {
 
 impl Machine for Market {
     const NAME: &'static str = "market";
-    const RULES: u32 = 2;
-    const SNAPSHOT: u32 = 2;
+    const RULES: u32 = 3;
+    const SNAPSHOT: u32 = 3;
     type Command = MarketCommand;
     type Event = MarketEvent;
 
@@ -179,6 +186,8 @@ impl Machine for Market {
             tenants: Tenants::default(),
             bids: Bids::default(),
             leases: Leases::default(),
+            coupled: Coupled::default(),
+            passed_over: PassedOver::default(),
             next: Counters {
                 bid: 1,
                 lease: 1,
@@ -224,7 +233,7 @@ impl Machine for Market {
                 sum.add(record.digest());
             }
         }
-        for part in [self.bids.sum, self.leases.sum, self.entries] {
+        for part in [self.bids.sum, self.leases.sum, self.entries, self.coupled.sum, self.passed_over.sum] {
             sum.add(part.0);
         }
         sum.add(self.digest_of_counters());

@@ -35,11 +35,15 @@ pub struct BidView {
     pub state: BidState,
     /// Its version.
     pub version: u32,
-    /// Where it wants servers.
+    /// Where it wants servers: the market of its first option.
     pub market: MarketNumber,
+    /// Its options: market, limit, and what a unit that holds a server there is worth.
+    pub options: Vec<(MarketNumber, Price, Price)>,
+    /// Fewer units than this are worth nothing.
+    pub min_quantity: u32,
     /// How many.
     pub quantity: u32,
-    /// The most one may cost per hour.
+    /// The most one may cost per hour there.
     pub limit: Price,
     /// When it ends by itself.
     pub expires_at: Option<Timestamp>,
@@ -78,6 +82,16 @@ impl Market {
             .and_then(|place| self.bids.get(place))
             .filter(|bid| !bid.is_finished)
             .map(|bid| self.view(bid))
+    }
+
+    /// Bids that are passed over, with the units that they miss.
+    pub fn passed_over(&self) -> Vec<(BidNumber, u32)> {
+        self.passed_over.iter().collect()
+    }
+
+    /// Whether a market clears together with others.
+    pub fn is_joint(&self, market: MarketNumber) -> bool {
+        self.is_coupled(market)
     }
 
     /// The number of the last round.
@@ -124,6 +138,14 @@ impl Market {
             state,
             version: bid.version,
             market: bid.market,
+            options: bid
+                .options()
+                .map(|option| {
+                    let [limit, running] = [option.limit, option.running_limit].map(Price::micros_or_max);
+                    (option.market, limit, running)
+                })
+                .collect(),
+            min_quantity: bid.minimum(),
             quantity: bid.quantity,
             limit: Price::micros_or_max(bid.limit),
             expires_at: bid.expires_at,

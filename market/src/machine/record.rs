@@ -6,6 +6,7 @@ use proto::market::{MarketNumber, MarketSettings, PriceRule, Prices, SupplyCause
 use proto::{MarketId, Price, SourceId, Timestamp};
 
 use super::bounds::DEPARTURES_MAX;
+use super::coupled::Coupling;
 use super::digest::{Kind, bytes, digest, text};
 use super::servers::Servers;
 use crate::book::{Book, BookError, Lot};
@@ -33,7 +34,9 @@ pub(super) struct MarketRecord {
     pub(super) id: MarketId,
     pub(super) settings: MarketSettings,
     settings_digest: u128,
+    /// Empty while the market clears together with others.
     pub(super) book: Book,
+    pub(super) coupling: Coupling,
     /// Place of the bid that each lot of the book belongs to, by the lot's number.
     holders: Vec<u32>,
     pub(super) sources: BTreeMap<SourceId, Source>,
@@ -69,6 +72,7 @@ impl MarketRecord {
             settings,
             settings_digest,
             book,
+            coupling: Coupling::default(),
             holders: Vec::new(),
             sources: BTreeMap::new(),
             supply: 0,
@@ -110,7 +114,7 @@ impl MarketRecord {
         self.holders[index] = place;
     }
 
-    /// The public figures as they are now.
+    /// The public figures as they are now, of a market that clears by itself.
     pub(super) fn figures(&self) -> Prices {
         Prices {
             price: self.book.price().and_then(Price::from_micros),
@@ -159,7 +163,10 @@ impl MarketRecord {
         let told = self.told.unwrap_or_default();
         let price = told.price.map_or(u64::MAX, Price::micros);
         let lowest = told.lowest_winning_bid.map_or(u64::MAX, Price::micros);
-        let flags = u64::from(self.told.is_some()) | (u64::from(self.is_shaken) << 1);
+        let coupling = &self.coupling;
+        let flags = u64::from(self.told.is_some())
+            | (u64::from(self.is_shaken) << 1)
+            | (u64::from(coupling.is_coupled) << 2);
         let place = u64::from(self.number) | (flags << 32);
         let sold = (u64::from(told.supply) << 32) | u64::from(told.sold);
         let words = [
@@ -173,6 +180,9 @@ impl MarketRecord {
             u64::from(self.supply),
         ];
         let mut sum = digest(Kind::Market, words).wrapping_add(self.settings_digest);
+        if let Some(round) = coupling.idle_since {
+            sum = sum.wrapping_add(digest(Kind::Settings, [u64::from(self.number), round, 1, 0]));
+        }
         for departure in &self.departures {
             let words =
                 [u64::from(self.number), departure.gone_at.micros() as u64, u64::from(departure.units), 0];

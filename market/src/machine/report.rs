@@ -43,7 +43,7 @@ impl Market {
             let replaced = self.replaced_by(place, leases);
             events.push(MarketEvent::WorkersReady { number, market, leases });
             self.workers_ready(place, leases);
-            for leases in replaced {
+            for (market, leases) in replaced {
                 let reason = ReleaseReason::Replaced;
                 events.push(MarketEvent::UnitsReleased { number, market, leases, reason });
                 self.units_released(now, place, leases, reason);
@@ -52,8 +52,8 @@ impl Market {
         Ok(())
     }
 
-    /// Leaving leases that leases of the same bid replace, as pieces of spans.
-    fn replaced_by(&self, place: u32, leases: LeaseSpan) -> Vec<LeaseSpan> {
+    /// Leaving leases that leases of the same bid replace, as pieces of spans with their markets.
+    fn replaced_by(&self, place: u32, leases: LeaseSpan) -> Vec<(MarketNumber, LeaseSpan)> {
         let Some(bid) = self.bids.get(place) else { return Vec::new() };
         let found = self.leases.find(bid.leases, leases.first).map(|index| self.leases.span(index));
         let Some(span) = found.filter(|span| span.replaces != 0) else { return Vec::new() };
@@ -62,7 +62,7 @@ impl Market {
         let leaving = self.leases.of(bid.leases).filter(|(_, span)| matches!(span.stand, Stand::Leaving(_)));
         let within = leaving.filter_map(|(_, span)| {
             let (from, to) = (span.first.max(first), span.leases().end().min(end));
-            (from < to).then(|| LeaseSpan { first: from, units: (to - from) as u32 })
+            (from < to).then(|| (span.market, LeaseSpan { first: from, units: (to - from) as u32 }))
         });
         within.collect()
     }

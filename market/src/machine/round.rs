@@ -1,26 +1,25 @@
-//! A round: what the books decided since the last one becomes leases, notices and prices.
+//! A round: what was decided since the last one becomes leases, notices and prices.
 
 use proto::Timestamp;
-use proto::market::{
-    BidNumber, LeaseSpan, LossReason, MarketEvent, MarketNumber, Prices, ReleaseReason, RoundNumber,
-};
+use proto::market::{BidNumber, MarketEvent, MarketNumber, Prices, RoundNumber};
 
 use super::Market;
-use super::bounds::{DELAY_MARGIN_DIVISOR, DELAYS_TOLD_EVERY_MICROSECONDS};
-use super::lease::Stand;
-use super::record::Departure;
+use super::bounds::DELAYS_TOLD_EVERY_MICROSECONDS;
+use super::loss::Moves;
 use crate::book::Change;
 
-/// How many units more or fewer a bid has won in a round.
+/// How many units more or fewer a bid has won in a market in a round.
 #[derive(Clone, Copy, Debug)]
-struct Shift {
-    number: BidNumber,
-    place: u32,
-    before: u32,
-    after: u32,
-    limit: u64,
+pub(super) struct Shift {
+    pub(super) number: BidNumber,
+    pub(super) place: u32,
+    pub(super) market: MarketNumber,
+    pub(super) before: u32,
+    pub(super) after: u32,
+    /// The bid's limit there.
+    pub(super) limit: u64,
     /// The oldest place in the queue among those that changed.
-    age: u64,
+    pub(super) age: u64,
 }
 
 /// Lists that are used again in every round.
@@ -29,20 +28,6 @@ pub(super) struct Scratch {
     changes: Vec<Change>,
     shifts: Vec<Shift>,
     pub(super) spans: Vec<u32>,
-}
-
-/// Why units of a market are lost in a round, and when they are gone.
-struct Losses {
-    market: MarketNumber,
-    round: RoundNumber,
-    now: Timestamp,
-    notice_ends: Timestamp,
-    reserve: u64,
-    figures: Prices,
-    /// By bid number: units that it would have kept with the supply of the last round.
-    kept_with_old_supply: Vec<(BidNumber, u32)>,
-    /// Servers that go before a notice would be over, the first to go first.
-    departures: Vec<Departure>,
 }
 
 impl Market {
@@ -54,16 +39,64 @@ impl Market {
         if tells_delays {
             self.soil_shaken();
         }
+        self.soil_coupled();
         self.dirty.sort_unstable();
         for place in 0..self.dirty.len() {
             let market = self.dirty[place];
-            self.close_in(market, round, now, events);
-            if tells_delays && self.market(market).is_some_and(|record| record.is_shaken) {
-                self.tell_delayed(market, round, events);
+            if self.is_coupled(market) {
+                continue;
             }
+            self.close_in(market, round, now, events);
+            self.tell_delays(market, round, tells_delays, events);
         }
+        self.close_coupled(round, now, tells_delays, events);
         events.push(MarketEvent::RoundClosed { round });
         self.round_closed(now, round);
+    }
+
+    fn tell_delays(
+        &mut self,
+        market: MarketNumber,
+        round: RoundNumber,
+        tells_delays: bool,
+        events: &mut Vec<MarketEvent>,
+    ) {
+        if tells_delays && self.market(market).is_some_and(|record| record.is_shaken) {
+            self.tell_delayed(market, round, events);
+        }
+    }
+
+    /// The round in the markets that clear together: first all losses, because what is lost in one market may be won in
+    /// another.
+    fn close_coupled(
+        &mut self,
+        round: RoundNumber,
+        now: Timestamp,
+        tells_delays: bool,
+        events: &mut Vec<MarketEvent>,
+    ) {
+        let mut shifts = Vec::new();
+        let Some(mut cleared) = self.clear_coupled(&mut shifts) else { return };
+        shifts.sort_unstable_by_key(|shift| (shift.market, shift.number));
+        let mut moves = Moves::of(&shifts);
+        let of = |market: MarketNumber| {
+            let from = shifts.partition_point(|shift| shift.market < market);
+            let to = shifts.partition_point(|shift| shift.market <= market);
+            from..to
+        };
+        for &(market, figures) in &cleared.figures {
+            let kept = cleared.kept_with_old_supply.remove(&market).unwrap_or_default();
+            self.lose_in(&shifts[of(market)], market, figures, kept, &mut moves, (now, round), events);
+        }
+        for &(market, _) in &cleared.figures {
+            let mut won = shifts[of(market)].to_vec();
+            self.win_in(&mut won, market, &mut moves, (now, round), events);
+        }
+        self.tell_passed_over(&cleared.passed_over, round, events);
+        for (market, figures) in cleared.figures {
+            self.tell_figures(market, round, figures, events);
+            self.tell_delays(market, round, tells_delays, events);
+        }
     }
 
     /// A round is over: winners are incumbents.
@@ -76,6 +109,8 @@ impl Market {
         }
         self.next.round = round;
         self.next.round_at = Some(at);
+        self.soil_coupled();
+        self.decouple_idle();
         self.next.soiled_at = None;
         for place in 0..self.dirty.len() {
             if let Some(record) = self.markets.get_mut(usize::from(self.dirty[place])) {
@@ -109,7 +144,7 @@ impl Market {
         }
     }
 
-    /// The round in one market.
+    /// The round in one market that clears by itself.
     fn close_in(
         &mut self,
         market: MarketNumber,
@@ -122,30 +157,10 @@ impl Market {
         self.collect_shifts(market, &mut shifts);
         let Some(record) = self.market(market) else { return };
         let figures = record.figures();
-        if shifts.iter().any(|shift| shift.after < shift.before) {
-            let mut losses = Losses {
-                market,
-                round,
-                now,
-                notice_ends: record.notice_from(now),
-                reserve: record.settings.reserve.micros(),
-                figures,
-                kept_with_old_supply,
-                departures: record.departures.clone(),
-            };
-            for shift in shifts.iter().filter(|shift| shift.after < shift.before) {
-                self.lose(shift, &mut losses, events);
-            }
-        }
-        // Who wins comes in order of limit, then age: so are leases numbered, and servers given out.
-        shifts.retain(|shift| shift.after > shift.before);
-        shifts.sort_unstable_by(|a, b| (b.limit, a.age, a.number).cmp(&(a.limit, b.age, b.number)));
-        for shift in &mut shifts {
-            shift.before += self.withdraw(shift, market, round, now, events);
-        }
-        for shift in &shifts {
-            self.award(shift, market, round, events);
-        }
+        let mut moves = Moves::default();
+        let at = (now, round);
+        self.lose_in(&shifts, market, figures, kept_with_old_supply, &mut moves, at, events);
+        self.win_in(&mut shifts, market, &mut moves, at, events);
         self.scratch.shifts = shifts;
         self.tell_figures(market, round, figures, events);
     }
@@ -185,7 +200,7 @@ impl Market {
             let place = record.holder(lot);
             let Some((bid, terms)) = self.bids.get(place).zip(record.book.terms(lot)) else { continue };
             let (number, limit) = (bid.number, bid.limit);
-            shifts.push(Shift { number, place, before, after, limit, age: terms.age });
+            shifts.push(Shift { number, place, market, before, after, limit, age: terms.age });
         }
         self.scratch.changes = changes;
         shifts.sort_unstable_by_key(|shift| (shift.number, shift.age));
@@ -197,158 +212,6 @@ impl Market {
             }
             is_same
         });
-    }
-
-    /// Takes leases away: those that wait first, then the youngest.
-    fn lose(&mut self, shift: &Shift, losses: &mut Losses, events: &mut Vec<MarketEvent>) {
-        let mut left = shift.before - shift.after;
-        let kept = &losses.kept_with_old_supply;
-        let kept =
-            kept.binary_search_by_key(&shift.number, |&(number, _)| number).map_or(0, |place| kept[place].1);
-        // The lowest units of the bid would have lost anyhow.
-        let mut outbid = left.saturating_sub(kept);
-        for wanted in [Stand::Waiting, Stand::Served] {
-            let mut spans = std::mem::take(&mut self.scratch.spans);
-            spans.clear();
-            if let Some(bid) = self.bids.get(shift.place) {
-                let fitting = self.leases.of(bid.leases).filter(|(_, span)| span.stand == wanted);
-                spans.extend(fitting.map(|(index, _)| index));
-            }
-            for &index in &spans {
-                let mut index = Some(index);
-                while let Some(span) = index.filter(|_| left > 0) {
-                    let (lost, rest) = self.lose_some(shift, span, left, &mut outbid, losses, events);
-                    left -= lost;
-                    index = rest;
-                }
-            }
-            self.scratch.spans = spans;
-        }
-        if left > 0 {
-            self.broke("I2", format!("bid {} loses {left} more units than it has", shift.number));
-        }
-    }
-
-    /// Takes the youngest leases of a span that go for the same reason at the same instant; returns how many, and
-    /// the rest of the span.
-    fn lose_some(
-        &mut self,
-        shift: &Shift,
-        index: u32,
-        most: u32,
-        outbid: &mut u32,
-        losses: &mut Losses,
-        events: &mut Vec<MarketEvent>,
-    ) -> (u32, Option<u32>) {
-        let span = *self.leases.span(index);
-        let (number, market) = (shift.number, losses.market);
-        let mut units = span.units.min(most);
-        let is_waiting = span.stand == Stand::Waiting;
-        let why = if is_waiting {
-            *outbid -= units.min(*outbid);
-            None
-        } else {
-            Some(losses.why(shift, &mut units, outbid))
-        };
-        let rest = (units < span.units).then(|| self.part_oldest(index, span.units - units));
-        let leases = self.leases.span(index).leases();
-        let Some((reason, gone_at)) = why else {
-            let reason = ReleaseReason::NeverServed;
-            events.push(MarketEvent::UnitsReleased { number, market, leases, reason });
-            self.release(losses.now, shift.place, index, reason);
-            return (units, rest);
-        };
-        let (round, kept_by) = (losses.round, losses.figures.lowest_winning_bid);
-        events.push(MarketEvent::NoticeGiven { number, market, leases, round, gone_at, reason, kept_by });
-        self.leave(shift.place, index, gone_at, reason);
-        (units, rest)
-    }
-
-    /// Takes notices back where a bid wins again; returns of how many units.
-    fn withdraw(
-        &mut self,
-        shift: &Shift,
-        market: MarketNumber,
-        round: RoundNumber,
-        now: Timestamp,
-        events: &mut Vec<MarketEvent>,
-    ) -> u32 {
-        let wanted = shift.after - shift.before;
-        let mut left = wanted;
-        let Some((bid, record)) = self.bids.get(shift.place).zip(self.market(market)) else { return 0 };
-        let final_until = record.withdraw_until(now);
-        let mut spans = std::mem::take(&mut self.scratch.spans);
-        spans.clear();
-        let may_stay = |stand: Stand| matches!(stand, Stand::Leaving(reason) if reason.is_withdrawable());
-        let fitting =
-            self.leases.of(bid.leases).filter(|(_, span)| span.market == market && may_stay(span.stand));
-        spans.extend(fitting.map(|(index, _)| index));
-        // The oldest leases were the last to be lost; they are the first to be won back.
-        for &index in spans.iter().rev() {
-            let span = *self.leases.span(index);
-            let free = match self.market(market) {
-                Some(record) if span.until <= final_until => record.servers.unpromised_at(span.until),
-                _ => span.units,
-            };
-            let units = span.units.min(left).min(free);
-            if units == 0 {
-                continue;
-            }
-            let stays = self.part_oldest(index, units);
-            let leases = self.leases.span(stays).leases();
-            events.push(MarketEvent::NoticeWithdrawn { number: shift.number, market, leases, round });
-            self.stay(shift.place, stays);
-            left -= units;
-        }
-        self.scratch.spans = spans;
-        wanted - left
-    }
-
-    /// Gives a bid new leases: served ones while servers are vacant, others in line.
-    fn award(
-        &mut self,
-        shift: &Shift,
-        market: MarketNumber,
-        round: RoundNumber,
-        events: &mut Vec<MarketEvent>,
-    ) {
-        let won = shift.after.saturating_sub(shift.before);
-        let Some(record) = self.market(market) else { return };
-        let served = won.min(record.servers.vacant());
-        let in_line = won - served;
-        let promised = (in_line > 0).then(|| record.servers.promise(in_line));
-        let number = shift.number;
-        if served > 0 {
-            let leases = LeaseSpan { first: self.next.lease, units: served };
-            events.push(MarketEvent::UnitsAwarded { number, market, leases, round, available_by: None });
-            self.grant(shift.place, market, leases, None);
-        }
-        let Some(promised) = promised else { return };
-        // As many servers are occupied as there are, and more is never won: so enough of them are being left.
-        let Some(available_by) = promised else {
-            self.broke(
-                "I2",
-                format!("bid {number} wins {in_line} units of market {market} that no server is left for"),
-            );
-            return;
-        };
-        let leases = LeaseSpan { first: self.next.lease, units: in_line };
-        let available_by = Some(available_by);
-        events.push(MarketEvent::UnitsAwarded { number, market, leases, round, available_by });
-        self.grant(shift.place, market, leases, available_by);
-    }
-
-    /// Tells those in line whose server comes later than they were told.
-    fn tell_delayed(&mut self, market: MarketNumber, round: RoundNumber, events: &mut Vec<MarketEvent>) {
-        let Some(record) = self.market(market) else { return };
-        let margin = i64::from(record.settings.notice_seconds) * 1_000_000 / DELAY_MARGIN_DIVISOR;
-        for (index, promised) in record.servers.delayed(&self.leases) {
-            let available_by = promised.plus_micros(margin);
-            let span = *self.leases.span(index);
-            let (number, leases) = (span.number, span.leases());
-            events.push(MarketEvent::UnitsDelayed { number, market, leases, round, available_by });
-            self.leases.delay(index, available_by);
-        }
     }
 
     /// Tells a market's public figures where they are other ones.
@@ -371,29 +234,5 @@ impl Market {
             record.told = Some(prices);
         }
         self.soil(market);
-    }
-}
-
-impl Losses {
-    /// Why the next units of a bid are lost and when they are gone; lowers `units` to how many that is true of.
-    fn why(&mut self, shift: &Shift, units: &mut u32, outbid: &mut u32) -> (LossReason, Timestamp) {
-        if shift.limit < self.reserve {
-            return (LossReason::Reserve, self.notice_ends);
-        }
-        if *outbid > 0 {
-            *units = (*units).min(*outbid);
-            *outbid -= *units;
-            return (LossReason::Outbid, self.notice_ends);
-        }
-        while let Some(departure) = self.departures.first_mut() {
-            if departure.units == 0 || departure.gone_at >= self.notice_ends {
-                self.departures.remove(0);
-                continue;
-            }
-            *units = (*units).min(departure.units);
-            departure.units -= *units;
-            return (LossReason::Supply, departure.gone_at.max(self.now));
-        }
-        (LossReason::Supply, self.notice_ends)
     }
 }

@@ -9,7 +9,7 @@ use proto::{MarketId, Price, Timestamp};
 
 use super::Market;
 use super::bounds::{
-    COALESCE_MILLISECONDS_MAX, FINISHED_BIDS_KEPT_SECONDS_MAX, MARKETS_MAX, NOTICE_SECONDS_MAX, RUNGS_MAX,
+    COALESCE_MILLISECONDS_MAX, FINISHED_BIDS_KEPT_SECONDS_MAX, GANG_PASSES_PER_ROUND_MAX, MARKETS_MAX, NOTICE_SECONDS_MAX, RUNGS_MAX,
     STANDING_BIDS_MAX, WITHOUT_WORKER_SECONDS_MAX,
 };
 use super::digest::{Kind, bytes, text};
@@ -40,6 +40,10 @@ impl Market {
 
     /// A market is open, or has other settings.
     pub(super) fn market_defined(&mut self, number: MarketNumber, id: &MarketId, settings: &MarketSettings) {
+        if self.is_coupled(number) {
+            // What a unit that moves here is worth depends on the reserve.
+            self.touch_coupled();
+        }
         let done = match self.markets.get_mut(usize::from(number)) {
             Some(record) => record.set(settings.clone()),
             None => {
@@ -72,10 +76,15 @@ impl Market {
         let is_other = self.rules.price_rule != rules.price_rule;
         let times = |rules: &Rules| (rules.provisioning_seconds_max, rules.dead_seconds_max);
         let has_other_times = times(&self.rules) != times(rules);
+        let together = |rules: &Rules| (rules.move_cost, rules.gang_passes_max);
+        let clears_otherwise = together(&self.rules) != together(rules);
         self.rules = rules.clone();
         self.rules_digest = digest_of(rules);
         if has_other_times {
             self.watch_leases();
+        }
+        if clears_otherwise {
+            self.touch_coupled();
         }
         if is_other {
             for number in 0..self.markets.len() {
@@ -161,6 +170,7 @@ fn check_rules(rules: &Rules) -> Checked<()> {
     bounded("standing_bids_max", rules.standing_bids_max, 1, STANDING_BIDS_MAX)?;
     bounded("standing_bids_per_tenant_max", rules.standing_bids_per_tenant_max, 1, STANDING_BIDS_MAX)?;
     bounded("provisioning_seconds_max", rules.provisioning_seconds_max, 0, WITHOUT_WORKER_SECONDS_MAX)?;
+    bounded("gang_passes_max", rules.gang_passes_max, 1, GANG_PASSES_PER_ROUND_MAX)?;
     bounded("dead_seconds_max", rules.dead_seconds_max, 0, WITHOUT_WORKER_SECONDS_MAX)?;
     let kept = rules.finished_bids_kept_seconds;
     bounded("finished_bids_kept_seconds", kept, 0, FINISHED_BIDS_KEPT_SECONDS_MAX)

@@ -18,7 +18,8 @@ use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::Market;
-use super::bid::{Bid, Lots, Status, Tomb};
+use super::bid::{Bid, Choice, Lots, Status, Tomb};
+use super::coupled::Coupling;
 use super::digest::{Sum, text};
 use super::lease::{Head, Leases, Span, Stand, Worker};
 use super::record::{Departure, MarketRecord, Source, digest_of_source};
@@ -42,6 +43,8 @@ struct Saved<B> {
     bids: B,
     /// Key, number, when they finished, how they ended; in the order in which they finished.
     finished: Vec<(u128, BidNumber, Instant, SavedStatus)>,
+    /// Bids passed over, with the units that they miss.
+    passed_over: Vec<(BidNumber, u32)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -65,6 +68,8 @@ struct SavedMarket {
     departures: Vec<(Instant, u32)>,
     told: Option<SavedFigures>,
     is_shaken: bool,
+    /// Whether it clears together with others, and since which round no flexible bid names it.
+    coupled: Option<Option<RoundNumber>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,8 +96,10 @@ struct SavedBid<'a> {
     limit: u64,
     expires_at: Option<Instant>,
     status: SavedStatus,
-    /// Age, units, held units; oldest first.
-    lots: Vec<(u64, u32, u32)>,
+    /// A minimum, and the options with limit and running limit, where there is more to say than one limit.
+    flexible: Option<(u32, Vec<(MarketNumber, u64, u64)>)>,
+    /// Age and units; oldest first.
+    lots: Vec<(u64, u32)>,
     /// Oldest first.
     leases: Vec<SavedLeases>,
 }
@@ -212,6 +219,7 @@ impl Market {
             names: names.names,
             bids,
             finished: self.bids.finished().iter().map(save_tomb).collect(),
+            passed_over: self.passed_over.iter().collect(),
         };
         // These are plain data; writing them to memory cannot fail.
         postcard::to_extend(&saved, Vec::with_capacity(bytes)).unwrap_or_default()
@@ -219,8 +227,8 @@ impl Market {
 
     fn save_bid<'a>(&self, bid: &'a Bid, names: [u32; 4]) -> SavedBid<'a> {
         let placed = &bid.placed;
-        let book = self.market(bid.market).map(|record| &record.book);
-        let lots = bid.lots.as_slice().iter();
+        let option = |option: &Choice| (option.market, option.limit, option.running_limit);
+        let flexible = bid.flexible();
         let mut leases: Vec<SavedLeases> = self
             .leases
             .of(bid.leases)
@@ -253,10 +261,8 @@ impl Market {
             limit: bid.limit,
             expires_at: bid.expires_at.map(Timestamp::micros),
             status: save_status(bid.status),
-            lots: lots
-                .filter_map(|&lot| book?.terms(lot))
-                .map(|terms| (terms.age, terms.units, terms.held))
-                .collect(),
+            flexible: flexible.map(|said| (said.minimum, said.options.iter().map(option).collect())),
+            lots: self.places_of(bid),
             leases,
         }
     }
@@ -278,6 +284,9 @@ impl Market {
         }
         let lots = market.load_bids(saved.bids, &saved.names)?;
         market.load_books(lots)?;
+        for (number, short_by) in saved.passed_over {
+            market.passed_over.set(number, short_by);
+        }
         for (key, number, finished_at, status) in saved.finished {
             let (key, finished_at) = (CommandKey(key), Timestamp::from_micros(finished_at));
             market.bids.insert_tomb(Tomb { key, finished_at, number, status: load_status(status) });
@@ -319,6 +328,10 @@ impl Market {
             wanted: told.wanted,
         });
         record.is_shaken = saved.is_shaken;
+        if let Some(idle_since) = saved.coupled {
+            record.coupling = Coupling { is_coupled: true, idle_since, ..Coupling::default() };
+            self.leases.touched.get_or_insert_default();
+        }
         if saved.is_shaken {
             self.shaken.insert(number);
         }
@@ -347,7 +360,7 @@ impl Market {
             let lots_saved: Vec<LotTerms> = saved
                 .lots
                 .iter()
-                .map(|&(age, units, held)| LotTerms { limit, plain_limit: None, age, units, held })
+                .map(|&(age, units)| LotTerms { limit, plain_limit: None, age, units, held: 0 })
                 .collect();
             let leases_saved = self.load_bid(saved, names, &mut shared, &lots_saved)?;
             let place = leases_saved.0;
@@ -381,17 +394,16 @@ impl Market {
         let status = load_status(saved.status);
         let tenant: TenantId = shared.get(name(0)?)?;
         let by: PrincipalId = name(3)?.parse().map_err(unreadable)?;
-        let record = &self.markets[usize::from(saved.market)];
-        let limit = Price::micros_or_max(saved.limit);
-        let option = BidOption { market: record.id.clone(), limit, running_limit: None };
+        let said = saved.flexible.unwrap_or_else(|| (1, vec![(saved.market, saved.limit, saved.limit)]));
+        let options = self.load_options(&said.1)?;
         let placed = Arc::new(PlaceBid {
             id: saved.id.parse().map_err(unreadable)?,
             tenant: tenant.clone(),
             cluster: name(1)?.parse().map_err(unreadable)?,
             pool: name(2)?.parse().map_err(unreadable)?,
             quantity: saved.quantity,
-            min_quantity: 1,
-            options: vec![option],
+            min_quantity: said.0,
+            options,
             expires_at,
             key: CommandKey(saved.key),
         });
@@ -405,6 +417,12 @@ impl Market {
         };
         if let Some(expires_at) = expires_at.filter(|_| status == Status::Standing) {
             self.expiring.insert((expires_at, saved.number));
+        }
+        let lots_of_bid = self.lots_for(&placed.options, placed.min_quantity);
+        if let (Lots::Flexible(flexible), Status::Standing) = (&lots_of_bid, status) {
+            for option in &flexible.options {
+                self.markets[usize::from(option.market)].coupling.flexible += 1;
+            }
         }
         let place = self.bids.insert(Bid {
             key: CommandKey(saved.key),
@@ -420,11 +438,20 @@ impl Market {
             market: saved.market,
             status,
             is_finished: false,
-            lots: Lots::None,
+            lots: lots_of_bid,
             placed,
             by,
         });
         Ok((place, saved.leases))
+    }
+
+    fn load_options(&self, options: &[(MarketNumber, u64, u64)]) -> Result<Vec<BidOption>, RestoreError> {
+        let option = |&(market, limit, running): &(MarketNumber, u64, u64)| {
+            let record = self.market(market).ok_or_else(|| unreadable("a bid is in no market"))?;
+            let running_limit = (running > limit).then(|| Price::micros_or_max(running));
+            Ok(BidOption { market: record.id.clone(), limit: Price::micros_or_max(limit), running_limit })
+        };
+        options.iter().map(option).collect()
     }
 
     fn load_leases(&mut self, place: u32, saved: &SavedLeases) {
@@ -448,9 +475,24 @@ impl Market {
         self.set_timer(saved.market);
     }
 
-    /// Makes the books from the lots.
+    /// Makes the books from the lots, and the coupled places. The oldest units of a bid are those that it holds.
     fn load_books(&mut self, lots: Vec<Vec<(LotTerms, u32)>>) -> Result<(), RestoreError> {
-        for (number, lots) in lots.into_iter().enumerate() {
+        let mut left: BTreeMap<u32, u32> = BTreeMap::new();
+        for (number, mut lots) in lots.into_iter().enumerate() {
+            if self.is_coupled(number as MarketNumber) {
+                let record = &mut self.markets[number];
+                record.book.set_supply(record.supply).map_err(unreadable)?;
+                for (terms, place) in lots {
+                    self.stand_at(place, terms.age, terms.units);
+                }
+                continue;
+            }
+            for (terms, place) in &mut lots {
+                let live = self.bids.get(*place).map_or(0, |bid| bid.live);
+                let left = left.entry(*place).or_insert(live);
+                terms.held = terms.units.min(*left);
+                *left -= terms.held;
+            }
             let record = &mut self.markets[number];
             let terms: Vec<LotTerms> = lots.iter().map(|&(terms, _)| terms).collect();
             let (ladder, reserve) = (record.settings.ladder.clone(), record.settings.reserve);
@@ -470,7 +512,10 @@ impl Market {
     /// Seals every market, and notes where something happened since the last round.
     fn settle(&mut self, dirty: &[MarketNumber]) {
         self.sealed = Sum::default();
+        // Loading touched markets; what matters is where something had happened when this was saved.
+        self.dirty.clear();
         for record in &mut self.markets {
+            record.is_dirty = false;
             record.sealed = record.digest();
             self.sealed.add(record.sealed);
         }
@@ -554,5 +599,6 @@ fn save_market(record: &MarketRecord) -> SavedMarket {
             wanted: told.wanted,
         }),
         is_shaken: record.is_shaken,
+        coupled: record.coupling.is_coupled.then_some(record.coupling.idle_since),
     }
 }

@@ -1,7 +1,8 @@
 //! How placing, amending and ending change the bids and the books.
 //!
 //! A bid's units stand in its market's book as lots, one for each place in the queue. Invariant between rounds: the
-//! units its lots hold are as many as the units it has won ([`super::bid::Bid::live`]).
+//! units its lots hold are as many as the units it has won ([`super::bid::Bid::live`]). Where markets clear together its
+//! units stand among the coupled ones instead ([`super::coupled`]).
 
 use std::sync::Arc;
 
@@ -26,6 +27,10 @@ impl Market {
         self.next.bid = self.next.bid.max(number + 1);
         let limit = placed.options.first().map_or(0, |option| option.limit.micros());
         let tenant = self.tenants.enter(&placed.tenant);
+        let lots = self.lots_for(&placed.options, placed.min_quantity);
+        if let Lots::Flexible(flexible) = &lots {
+            self.join_together(&flexible.options);
+        }
         let place = self.bids.insert(Bid {
             key: placed.key,
             number,
@@ -40,18 +45,23 @@ impl Market {
             market,
             status: Status::Standing,
             is_finished: false,
-            lots: Lots::None,
+            lots,
             placed: Arc::clone(placed),
             by: by.clone(),
         });
-        self.join_queue(place, market, limit, placed.quantity, 0);
+        if self.is_coupled(market) {
+            self.next.age += 1;
+            self.stand_at(place, self.next.age - 1, placed.quantity);
+        } else {
+            self.join_queue(place, market, limit, placed.quantity, 0);
+        }
         if let Some(expires_at) = placed.expires_at {
             self.expiring.insert((expires_at, number));
         }
     }
 
     /// Puts units of a bid at the end of a market's queue; `held` of them are won already.
-    fn join_queue(&mut self, place: u32, market: MarketNumber, limit: u64, units: u32, held: u32) {
+    pub(super) fn join_queue(&mut self, place: u32, market: MarketNumber, limit: u64, units: u32, held: u32) {
         let age = self.next.age;
         self.next.age += 1;
         let terms = LotTerms { limit, plain_limit: None, age, units, held };
@@ -92,7 +102,9 @@ impl Market {
         let (number, expires_before, market_before, limit_before) =
             (bid.number, bid.expires_at, bid.market, bid.limit);
         let limit = terms.options.first().map_or(0, |option| option.limit.micros());
-        if market_before == market {
+        if self.is_amended_together(bid, terms, market) {
+            self.amend_together(place, terms, market);
+        } else if market_before == market {
             self.shrink(place, terms.quantity);
             if limit > limit_before {
                 self.raise(place, limit, terms.quantity);
@@ -123,24 +135,16 @@ impl Market {
 
     /// The sum of the ages of a bid's lots.
     fn ages(&self, place: u32, market: MarketNumber) -> u64 {
-        let Some((bid, record)) = self.bids.get(place).zip(self.market(market)) else { return 0 };
-        let age = |&lot: &Lot| record.book.terms(lot).map_or(0, |terms| terms.age);
-        bid.lots.as_slice().iter().map(age).fold(0, u64::wrapping_add)
+        let places = self.bids.get(place).map(|bid| self.places_at(bid, market)).unwrap_or_default();
+        places.iter().fold(0, |sum, &(age, _)| sum.wrapping_add(age))
     }
 
-    /// A bid's lots, youngest first, with what they offer.
+    /// A bid's lots in its market's book, youngest first, with what they offer.
     fn lots_of(&self, place: u32) -> Vec<(Lot, LotTerms)> {
         let Some(bid) = self.bids.get(place) else { return Vec::new() };
         let Some(record) = self.market(bid.market) else { return Vec::new() };
         let terms = |&lot: &Lot| Some((lot, record.book.terms(lot)?));
         bid.lots.as_slice().iter().rev().filter_map(terms).collect()
-    }
-
-    fn quantity_in_queue(&self, place: u32) -> u32 {
-        let Some(bid) = self.bids.get(place) else { return 0 };
-        let Some(record) = self.market(bid.market) else { return 0 };
-        let units = |&lot: &Lot| record.book.terms(lot).map_or(0, |terms| terms.units);
-        bid.lots.as_slice().iter().map(units).sum()
     }
 
     /// Takes units out until `quantity` are left: queued before held, the youngest places first.
@@ -246,8 +250,11 @@ impl Market {
         self.join_queue(place, market, limit, added.0, added.1);
     }
 
-    /// Takes all of a bid's units out of the book.
-    fn leave_queue(&mut self, place: u32) {
+    /// Takes all of a bid's units out of the queue.
+    pub(super) fn leave_queue(&mut self, place: u32) {
+        if self.bids.get(place).is_some_and(|bid| self.stands_coupled(bid)) {
+            return self.leave_together(place);
+        }
         let Some(bid) = self.bids.holder(place) else { return };
         let (market, lots) = (bid.market, std::mem::take(&mut bid.lots));
         for &lot in lots.as_slice() {
@@ -264,6 +271,11 @@ impl Market {
             (bid.tenant, bid.expires_at.map(|expires_at| (expires_at, bid.number)))
         });
         let Some((tenant, expiry)) = ended else { return };
+        if let Some((number, flexible)) = self.bids.get(place).map(|bid| (bid.number, bid.flexible())) {
+            let options = flexible.map(|flexible| flexible.options.clone()).unwrap_or_default();
+            self.part_again(&options);
+            self.passed_over.set(number, 0);
+        }
         self.tenants.ended(tenant);
         expiry.map(|expiry| self.expiring.remove(&expiry));
         self.note_finished(at, place);
@@ -271,6 +283,12 @@ impl Market {
 
     /// Takes away units that were won and whose servers died: they queue again at their places.
     pub(super) fn unhold(&mut self, place: u32, units: u32) {
+        let Some(bid) = self.bids.get(place) else { return };
+        if self.stands_coupled(bid) {
+            // Its leases say how many it still holds.
+            let markets: Vec<MarketNumber> = bid.options().map(|option| option.market).collect();
+            return markets.into_iter().for_each(|market| self.soil(market));
+        }
         let mut left = units;
         for (lot, terms) in self.lots_of(place) {
             let dropped = left.min(terms.held);
@@ -281,8 +299,8 @@ impl Market {
         }
     }
 
-    /// The units of a bid that stand in its book, for [`Market::check_all`].
-    pub(super) fn units_standing(&self, place: u32) -> u32 {
-        self.quantity_in_queue(place)
+    /// The units of a bid that stand in the queue, for [`Market::check_all`].
+    pub(super) fn units_standing(&self, bid: &Bid) -> u32 {
+        self.places_of(bid).iter().map(|&(_, units)| units).sum()
     }
 }

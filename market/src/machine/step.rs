@@ -12,7 +12,7 @@ use proto::{BidId, TenantId, Timestamp};
 
 use super::Market;
 use super::bid::{Bid, Known, Status};
-use super::bounds::{FINISHED_BIDS_MAX, PLACES_PER_BID_MAX};
+use super::bounds::FINISHED_BIDS_MAX;
 use super::lease::Stand;
 use super::terms::{Asked, Checked, refuse};
 
@@ -119,7 +119,7 @@ impl Market {
             return refuse(RefusalReason::IdReused, "id", &bid.id, "a bid of this tenant has this id");
         }
         self.check_places_left(bid, tenant)?;
-        self.check_room(&asked, market, bid.quantity, 1)?;
+        self.check_rooms(&asked, market, None)?;
         let number = self.next.bid;
         events.push(MarketEvent::BidPlaced { number, by: sender.principal.clone(), bid: Arc::clone(bid) });
         self.bid_placed(number, &sender.principal, bid, market);
@@ -155,7 +155,7 @@ impl Market {
     ) -> Checked<()> {
         let AmendBid { tenant, bid, key, terms, give_up, .. } = &**amendment;
         let (place, found) = self.standing_bid(sender, tenant, bid, *key)?;
-        let (number, market_before, live) = (found.number, found.market, found.live);
+        let number = found.number;
         if found.version != amendment.version {
             let problem = format!("version {} stands", found.version);
             return refuse(RefusalReason::Stale, "version", amendment.version, problem);
@@ -168,7 +168,6 @@ impl Market {
                 "no version follows this one",
             );
         };
-        let (quantity_before, places) = (found.quantity, found.lots.as_slice().len());
         let asked = Asked {
             prefix: "terms.",
             quantity: terms.quantity,
@@ -178,20 +177,29 @@ impl Market {
         };
         let market = self.check_terms(now, asked, self.bids.get(place))?;
         self.check_named(place, give_up, "give_up", |_| true)?;
-        let added = if market == market_before {
-            terms.quantity.saturating_sub(quantity_before)
-        } else {
-            terms.quantity
-        };
-        debug_assert!(places <= PLACES_PER_BID_MAX);
-        self.check_room(&asked, market, added, 1)?;
+        self.check_rooms(&asked, market, self.bids.get(place))?;
         events.push(MarketEvent::BidAmended { number, version, amendment: Arc::clone(amendment) });
         self.bid_amended(place, version, terms, market);
-        let leaving = if market == market_before { live.saturating_sub(terms.quantity) } else { live };
-        if leaving > 0 {
-            self.let_go(now, place, leaving, give_up, LossReason::Reduced, events);
-        }
+        self.let_go_amended(now, place, give_up, events);
         Ok(())
+    }
+
+    /// Lets units go that an amended bid no longer wants: those in markets that it no longer names, and what it has
+    /// more than it wants.
+    fn let_go_amended(&mut self, now: Timestamp, place: u32, named: &[LeaseNumber], events: &mut Events) {
+        let Some(bid) = self.bids.get(place) else { return };
+        let live = self.leases.of(bid.leases).filter(|(_, span)| span.stand.is_live());
+        let elsewhere = live.filter(|(_, span)| bid.limit_in(span.market).is_none());
+        let elsewhere: u32 = elsewhere.map(|(_, span)| span.units).sum();
+        if elsewhere > 0 {
+            let markets: Vec<MarketNumber> = bid.options().map(|option| option.market).collect();
+            let is_dropped = |market: MarketNumber| !markets.contains(&market);
+            self.let_go(now, place, elsewhere, named, LossReason::Reduced, is_dropped, events);
+        }
+        let excess = self.bids.get(place).map_or(0, |bid| bid.live.saturating_sub(bid.quantity));
+        if excess > 0 {
+            self.let_go(now, place, excess, named, LossReason::Reduced, |_| true, events);
+        }
     }
 
     fn cancel(
@@ -220,7 +228,7 @@ impl Market {
         self.bid_ended(now, place, status);
         let live = self.bids.get(place).map_or(0, |bid| bid.live);
         if live > 0 {
-            self.let_go(now, place, live, &[], reason, events);
+            self.let_go(now, place, live, &[], reason, |_| true, events);
         }
     }
 

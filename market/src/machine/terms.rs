@@ -1,5 +1,4 @@
-//! What a bid may say. The whole bid of DESIGN §5 is checked here; what cannot be cleared yet is refused last, so
-//! that a refusal as unsupported means that all else is right.
+//! What a bid may say.
 
 use proto::envelope::{Refusal, RefusalReason};
 use proto::market::{BidOption, MarketNumber, OPTIONS_MAX, QUANTITY_MAX};
@@ -49,8 +48,8 @@ impl Asked<'_> {
 }
 
 impl Market {
-    /// Checks what a bid asks for and finds its market. `amended` is the bid as it stands, whose limit stays legal
-    /// in its market whatever became of ladder and reserve.
+    /// Checks what a bid asks for and finds the market of its first option. `amended` is the bid as it stands, whose limits stay
+    /// legal in their markets whatever became of ladder and reserve.
     pub(super) fn check_terms(
         &self,
         now: Timestamp,
@@ -83,7 +82,6 @@ impl Market {
                 return asked.refuse(RefusalReason::Duplicate, field, &option.market, "stands twice");
             }
         }
-        Self::check_supported(&asked)?;
         match first {
             Some(number) => Ok(number),
             None => asked.refuse(RefusalReason::OutOfRange, "options", 0, "a bid has at least one option"),
@@ -106,7 +104,7 @@ impl Market {
             let problem = "no such market is open in this exchange";
             return asked.refuse(RefusalReason::Unknown, field, &option.market, problem);
         };
-        let stands = amended.is_some_and(|bid| bid.market == number && bid.limit == option.limit.micros());
+        let stands = amended.is_some_and(|bid| bid.limit_in(number) == Some(option.limit.micros()));
         if !stands {
             check_limit(asked, place, option.limit, record)?;
         }
@@ -118,29 +116,26 @@ impl Market {
         Ok(number)
     }
 
-    /// Refuses what is right but not cleared yet.
-    fn check_supported(asked: &Asked<'_>) -> Checked<()> {
-        let yet = |field: &str, value: &dyn ToString, problem: &str| {
-            asked.refuse(RefusalReason::Unsupported, field, value.to_string(), problem)
-        };
-        if asked.options.len() > 1 {
-            return yet("options", &asked.options.len(), "bids with several options are not cleared yet");
-        }
-        if asked.min_quantity > 1 {
-            return yet(
-                "min_quantity",
-                &asked.min_quantity,
-                "bids of which a part is worth nothing are not cleared yet",
-            );
-        }
-        if let Some(running_limit) = asked.options.first().and_then(|option| option.running_limit) {
-            return yet("options[0].running_limit", &running_limit, "running limits are not cleared yet");
+    /// Refuses what the markets of a bid have no room for. So many units come to each market that `amended`, the bid as
+    /// it stands, does not name yet, and so many more than it has to the others; with at most one new place.
+    pub(super) fn check_rooms(
+        &self,
+        asked: &Asked<'_>,
+        first: MarketNumber,
+        amended: Option<&Bid>,
+    ) -> Checked<()> {
+        for (place, option) in asked.options.iter().enumerate() {
+            // The first is known already, and nearly always the only one.
+            let number = if place == 0 { Some(first) } else { self.market_named(&option.market) };
+            let Some(number) = number else { continue };
+            let before = amended.filter(|bid| bid.limit_in(number).is_some()).map_or(0, |bid| bid.quantity);
+            self.check_room(asked, number, asked.quantity.saturating_sub(before), 1)?;
         }
         Ok(())
     }
 
-    /// Refuses what a market's book has no room for. `places` is how many more places in the queue are needed.
-    pub(super) fn check_room(
+    /// Refuses what a market has no room for. `places` is how many more places in the queue are needed.
+    fn check_room(
         &self,
         asked: &Asked<'_>,
         number: MarketNumber,
@@ -148,11 +143,13 @@ impl Market {
         places: u32,
     ) -> Checked<()> {
         let Some(record) = self.market(number) else { return Ok(()) };
-        if u64::from(record.book.demand()) + u64::from(units) > u64::from(DEMAND_MAX) {
+        let coupling = &record.coupling;
+        let wanted = u64::from(record.book.demand()) + coupling.wanted;
+        if wanted + u64::from(units) > u64::from(DEMAND_MAX) {
             let problem = format!("all bids of a market together want at most {DEMAND_MAX} servers");
             return asked.refuse(RefusalReason::LimitReached, "quantity", asked.quantity, problem);
         }
-        if record.book.len() + places > LOTS_MAX {
+        if record.book.len() + coupling.places + places > LOTS_MAX {
             let problem = format!("a market has at most {LOTS_MAX} places in its queue");
             return asked.refuse(RefusalReason::LimitReached, "quantity", asked.quantity, problem);
         }

@@ -79,6 +79,8 @@ pub(super) struct Bid {
     #[serde(with = "raw::instant")]
     pub(super) changed_at: Timestamp,
     pub(super) end: Option<End>,
+    /// Units it misses because gangs are cleared whole or not at all, though a limit of its beats the price.
+    pub(super) short_by: u32,
     pub(super) leases: Leases,
 }
 
@@ -98,6 +100,7 @@ impl Bid {
             placed_at: at,
             changed_at: at,
             end: None,
+            short_by: 0,
             leases: Leases::default(),
         }
     }
@@ -154,6 +157,7 @@ impl Bid {
 
     pub(super) fn end(&mut self, at: Timestamp, end: End) {
         self.end = Some(end);
+        self.short_by = 0;
         self.changed_at = at;
     }
 

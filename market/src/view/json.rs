@@ -60,6 +60,10 @@ pub struct Bid {
     pub placed_at: Timestamp,
     /// When its terms last changed, or it ended.
     pub changed_at: Timestamp,
+    /// Units it misses although a limit of its beats the price (paradoxically rejected): because a gang is cleared
+    /// whole or not at all, this one or another. Absent where there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_by: Option<u32>,
     /// Its units in sums.
     pub units: Units,
     /// What it holds, by number.

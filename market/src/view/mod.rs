@@ -183,6 +183,11 @@ impl View {
                     market.set_prices(at, *round, prices);
                 }
             }
+            MarketEvent::BidPassedOver { number, short_by, .. } => {
+                if let Some(bid) = self.bids.get_mut(number) {
+                    bid.short_by = *short_by;
+                }
+            }
             MarketEvent::RoundClosed { round } => self.round = *round,
             MarketEvent::CommandRefused(_)
             | MarketEvent::NoticeAcknowledged { .. }

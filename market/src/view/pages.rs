@@ -121,6 +121,7 @@ impl View {
             expires_at: bid.expires_at,
             placed_at: bid.placed_at,
             changed_at: bid.changed_at,
+            short_by: (bid.short_by > 0).then_some(bid.short_by),
             units: json::Units {
                 winning,
                 waiting: spans().filter(waits).map(|span| span.leases().units).sum(),

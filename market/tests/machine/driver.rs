@@ -308,6 +308,9 @@ impl World {
                 let proto::market::Prices { sold, supply, wanted, .. } = prices;
                 format!("price {name} {now} lowest {lowest} sold {sold}/{supply} wanted {wanted}")
             }
+            MarketEvent::BidPassedOver { number, short_by, .. } => {
+                format!("passed over {} by {short_by}", bid(number))
+            }
             MarketEvent::RoundClosed { round } => format!("round {round}"),
         }
     }

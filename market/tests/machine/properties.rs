@@ -568,7 +568,9 @@ fn facts(events: &[MarketEvent]) -> Vec<Fact> {
             }
             MarketEvent::SupplyChanged { supply, .. } => facts.push(Fact::Supply(*supply)),
             MarketEvent::MarketDefined { .. } | MarketEvent::RulesAdopted { .. } => facts.push(Fact::Other),
-            MarketEvent::TrustAdopted { .. } | MarketEvent::BidForgotten { .. } => {}
+            MarketEvent::TrustAdopted { .. }
+            | MarketEvent::BidForgotten { .. }
+            | MarketEvent::BidPassedOver { .. } => {}
             MarketEvent::UnitsAwarded { number, leases, available_by, .. } => {
                 let by = available_by.map(micros);
                 facts.extend((leases.first..leases.end()).map(|lease| Fact::Awarded {

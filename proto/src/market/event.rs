@@ -41,7 +41,7 @@ impl LossReason {
     /// Whether such a notice is taken back when the bid wins again: not where the server goes whatever the bid does, nor
     /// where the tenant let go.
     pub const fn is_withdrawable(self) -> bool {
-        matches!(self, Self::Outbid | Self::Supply | Self::Reserve)
+        matches!(self, Self::Outbid | Self::Supply | Self::Reserve | Self::Moved)
     }
 
     /// Whether the tenant itself let go (DESIGN §5, rule 7): such a notice is never withdrawn.
@@ -311,6 +311,16 @@ pub enum MarketEvent {
         leases: LeaseSpan,
         /// Why.
         reason: ReleaseReason,
+    },
+    /// A bid wins less than its limits would suggest at the round's prices: a gang that is left out, or a bid that a
+    /// gang keeps out (paradoxically rejected, DESIGN §5, rule 4).
+    BidPassedOver {
+        /// Which bid.
+        number: BidNumber,
+        /// In which round that began or changed.
+        round: RoundNumber,
+        /// Units that it misses; none any more: it is no longer passed over.
+        short_by: u32,
     },
     /// A market's public figures changed with a round.
     PriceChanged {

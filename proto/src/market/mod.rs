@@ -13,7 +13,7 @@ pub use command::{
     PlaceBid, ReportDead, ReportReady, ReportReleased, SupplyOffered, Trust,
 };
 pub use event::{LeaseSpan, LossReason, MarketEvent, Prices, ReleaseReason, SupplyCause};
-pub use terms::{BidOption, Ladder, MarketSettings, PriceRule, Rules, Terms};
+pub use terms::{BidOption, GANG_PASSES_MAX, Ladder, MarketSettings, PriceRule, Rules, Terms};
 
 /// A bid's number: its place among all bids ever accepted by its exchange, counted from 1. Events name bids by
 /// number; the [`MarketEvent::BidPlaced`] that introduced it carries the id.

@@ -49,6 +49,9 @@ fn is_one(quantity: &u32) -> bool {
     *quantity == 1
 }
 
+/// Clearings that a round makes for its gangs unless the rules say otherwise (DESIGN §5, rule 4).
+pub const GANG_PASSES_MAX: u32 = 64;
+
 /// How a round sets its prices (DESIGN §5, rule 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -103,6 +106,11 @@ impl MarketSettings {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_gang_passes_default(passes: &u32) -> bool {
+    *passes == GANG_PASSES_MAX
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 fn is_zero(seconds: &u32) -> bool {
     *seconds == 0
 }
@@ -129,6 +137,14 @@ pub struct Rules {
     /// again.
     #[serde(skip_serializing_if = "is_zero")]
     pub dead_seconds_max: u32,
+    /// What a unit that holds a server counts against a move, in dollars per hour: its other options are worth that
+    /// much less to it, though not below the reserve. A tenth of the other option's limit where it is not set.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub move_cost: Option<Price>,
+    /// Clearings that a round makes for its gangs; past these all gangs that are short are left out together.
+    #[serde(skip_serializing_if = "is_gang_passes_default")]
+    #[schemars(range(min = 1, max = 4_096))]
+    pub gang_passes_max: u32,
 }
 
 impl Default for Rules {
@@ -141,6 +157,8 @@ impl Default for Rules {
             finished_bids_kept_seconds: 7 * 24 * 3600,
             provisioning_seconds_max: 0,
             dead_seconds_max: 0,
+            move_cost: None,
+            gang_passes_max: GANG_PASSES_MAX,
         }
     }
 }

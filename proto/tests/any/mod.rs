@@ -85,7 +85,7 @@ fn settings() -> impl Strategy<Value = MarketSettings> {
 
 fn rules() -> impl Strategy<Value = Rules> {
     let price_rule = select(vec![PriceRule::LowestAccepted, PriceRule::HighestRejected]);
-    (price_rule, any::<[u32; 6]>()).prop_map(|(price_rule, numbers)| Rules {
+    (price_rule, any::<[u32; 7]>(), of(price())).prop_map(|(price_rule, numbers, move_cost)| Rules {
         price_rule,
         coalesce_milliseconds: numbers[0],
         standing_bids_max: numbers[1],
@@ -93,6 +93,8 @@ fn rules() -> impl Strategy<Value = Rules> {
         finished_bids_kept_seconds: numbers[3],
         provisioning_seconds_max: numbers[4],
         dead_seconds_max: numbers[5],
+        move_cost,
+        gang_passes_max: numbers[6],
     })
 }
 
@@ -220,6 +222,8 @@ fn bid_event() -> impl Strategy<Value = MarketEvent> {
         number.prop_map(|number| MarketEvent::BidCancelled { number }),
         number.prop_map(|number| MarketEvent::BidExpired { number }),
         number.prop_map(|number| MarketEvent::BidForgotten { number }),
+        (number, any::<u64>(), any::<u32>())
+            .prop_map(|(number, round, short_by)| MarketEvent::BidPassedOver { number, round, short_by }),
         (number, any::<u32>()).prop_map(|(number, units)| MarketEvent::NoticeAcknowledged { number, units }),
     ]
 }
