@@ -187,7 +187,8 @@ impl Several<'_> {
         let rule = self.input.price_rule;
         let manner = Manner { rule, passes_max: GANG_PASSES_MAX, ladders: &ladders };
         let gangs: Vec<Gang> = self.gangs.iter().map(|(_, gang)| gang.clone()).collect();
-        let outcomes = self.joint.outcomes(manner, &gangs, &mut self.fates).map_err(|error| refused_all(&error))?;
+        let outcomes =
+            self.joint.outcomes(manner, &gangs, &mut self.fates).map_err(|error| refused_all(&error))?;
         for (&place, outcome) in self.places.iter().zip(outcomes) {
             let Outcome { price, sold, lowest_winning_bid } = outcome;
             results.markets[place] =

@@ -72,13 +72,7 @@ impl Market {
     }
 
     /// Gives a bid new leases: served ones while servers are vacant, others in line.
-    fn award(
-        &mut self,
-        shift: &Shift,
-        round: RoundNumber,
-        moves: &mut Moves,
-        events: &mut Vec<MarketEvent>,
-    ) {
+    fn award(&mut self, shift: &Shift, round: RoundNumber, moves: &mut Moves, events: &mut Vec<MarketEvent>) {
         let won = shift.after.saturating_sub(shift.before);
         let (number, market) = (shift.number, shift.market);
         let Some(record) = self.market(market) else { return };
@@ -128,7 +122,12 @@ impl Market {
     }
 
     /// Tells those in line whose server comes later than they were told.
-    pub(super) fn tell_delayed(&mut self, market: MarketNumber, round: RoundNumber, events: &mut Vec<MarketEvent>) {
+    pub(super) fn tell_delayed(
+        &mut self,
+        market: MarketNumber,
+        round: RoundNumber,
+        events: &mut Vec<MarketEvent>,
+    ) {
         let Some(record) = self.market(market) else { return };
         let margin = i64::from(record.settings.notice_seconds) * 1_000_000 / DELAY_MARGIN_DIVISOR;
         for (index, promised) in record.servers.delayed(&self.leases) {

@@ -135,13 +135,7 @@ impl Market {
     }
 
     /// Refuses what a market has no room for. `places` is how many more places in the queue are needed.
-    fn check_room(
-        &self,
-        asked: &Asked<'_>,
-        number: MarketNumber,
-        units: u32,
-        places: u32,
-    ) -> Checked<()> {
+    fn check_room(&self, asked: &Asked<'_>, number: MarketNumber, units: u32, places: u32) -> Checked<()> {
         let Some(record) = self.market(number) else { return Ok(()) };
         let coupling = &record.coupling;
         let wanted = u64::from(record.book.demand()) + coupling.wanted;

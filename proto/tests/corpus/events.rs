@@ -69,6 +69,7 @@ pub(super) fn all() -> Vec<Golden> {
                 (word(&reason), MarketEvent::UnitsReleased { number: 1, market: 0, leases: leases(), reason })
             })
             .collect(),
+        BidPassedOver => one(MarketEvent::BidPassedOver { number: 1, round: 9, short_by: 2 }),
         PriceChanged => all_prices()
             .into_iter()
             .map(|(name, prices)| (name.to_owned(), MarketEvent::PriceChanged { market: 0, round: 9, prices }))

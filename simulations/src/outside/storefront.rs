@@ -27,6 +27,9 @@ pub struct Habits {
     pub interval_milliseconds: u64,
     /// Most units of one bid.
     pub quantity_max: u64,
+    /// Of a thousand bids, how many take any of several markets, want all or nothing, or declare what a running server
+    /// is worth.
+    pub flexible_permille: u64,
     /// Of a thousand actions, how many are none a market should accept.
     pub nonsense_permille: u64,
     /// After how many milliseconds without an answer a command is sent again.
@@ -41,6 +44,7 @@ impl Default for Habits {
             expires_permille: 150,
             interval_milliseconds: 400,
             quantity_max: 4,
+            flexible_permille: 250,
             nonsense_permille: 20,
             patience_milliseconds: 4_000,
         }
@@ -214,11 +218,35 @@ impl Storefront {
     fn terms(&mut self, now: Timestamp, listing: &Listing) -> Terms {
         let limit = self.limit(listing);
         let expires = self.chance.permille(self.habits.expires_permille);
-        Terms {
+        let mut terms = Terms {
             quantity: self.chance.between(1, self.habits.quantity_max) as u32,
             min_quantity: 1,
             options: vec![BidOption { market: listing.market.clone(), limit, running_limit: None }],
             expires_at: expires.then(|| now.plus_seconds(self.chance.between(10, 3_600) as u32)),
+        };
+        if self.chance.permille(self.habits.flexible_permille) {
+            self.make_flexible(&mut terms);
+        }
+        terms
+    }
+
+    /// Adds markets that would do as well, and now and then a minimum or a running limit.
+    fn make_flexible(&mut self, terms: &mut Terms) {
+        for _ in 0..self.chance.below(3) {
+            let Some(other) = self.chance.pick(&self.listings).cloned() else { return };
+            if terms.options.iter().all(|option| option.market != other.market) {
+                let limit = self.limit(&other);
+                terms.options.push(BidOption { market: other.market, limit, running_limit: None });
+            }
+        }
+        if self.chance.permille(150) {
+            terms.min_quantity = self.chance.between(1, u64::from(terms.quantity)) as u32;
+        }
+        if self.chance.permille(300) {
+            for option in &mut terms.options {
+                let more = option.limit.micros() * self.chance.below(100) / 100;
+                option.running_limit = Some(Price::micros_or_max(option.limit.micros() + more));
+            }
         }
     }
 
@@ -252,8 +280,16 @@ impl Storefront {
         let market = &terms.options.first()?.market;
         let listing = self.listings.iter().find(|listing| listing.market == *market)?.clone();
         match self.chance.below(10) {
-            0..5 => terms.options.first_mut()?.limit = self.limit(&listing),
-            5..8 => terms.quantity = self.chance.between(1, self.habits.quantity_max) as u32,
+            0..5 => {
+                let limit = self.limit(&listing);
+                let option = terms.options.first_mut()?;
+                option.limit = limit;
+                option.running_limit = option.running_limit.map(|running| running.max(limit));
+            }
+            5..8 => {
+                terms.quantity = self.chance.between(1, self.habits.quantity_max) as u32;
+                terms.min_quantity = terms.min_quantity.min(terms.quantity);
+            }
             8 => {
                 let elsewhere = self.chance.pick(&self.listings)?.clone();
                 terms = self.terms(now, &elsewhere);

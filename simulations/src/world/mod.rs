@@ -444,7 +444,8 @@ impl World {
     /// a notice named.
     fn watch(&mut self, at: Timestamp, event: &MarketEvent) -> Result<(), Broken> {
         match *event {
-            MarketEvent::UnitsAwarded { leases, available_by, .. } => {
+            MarketEvent::UnitsAwarded { leases, available_by, .. }
+            | MarketEvent::UnitsMoved { leases, available_by, .. } => {
                 self.outcome.awarded += u64::from(leases.units);
                 // Whose servers they are does not matter to the market: all of both have some everywhere.
                 let who = leases.first as usize % self.hypervisors.len();

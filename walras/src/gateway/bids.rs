@@ -118,7 +118,7 @@ pub(super) async fn place(
     let terms = request.terms();
     let id = request.id.unwrap_or_else(|| gateway.made_up_id());
     let bid: BidId = name(id.as_str())?;
-    let exchange = gateway.desk.exchange_of(terms.options.first().map(|option| &option.market));
+    let exchange = gateway.desk.exchange_of_options("", &terms.options)?;
     let command = MarketCommand::PlaceBid(Arc::new(PlaceBid {
         id,
         tenant: tenant.clone(),
@@ -143,6 +143,7 @@ pub(super) async fn amend(
 ) -> Result<Response, Problem> {
     let tenant = gateway.identity.admit(&headers)?;
     let bid: BidId = name(&bid)?;
+    gateway.desk.exchange_of_options("terms.", &request.terms.options)?;
     let command = MarketCommand::AmendBid(Arc::new(AmendBid {
         id: request.id.unwrap_or_else(|| gateway.made_up_id()),
         tenant: tenant.clone(),

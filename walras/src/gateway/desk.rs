@@ -9,7 +9,7 @@ use market::view::View;
 use market::view::json::BidAlone;
 use proto::envelope::Answers;
 use proto::machine::{Command as _, Role, Sender};
-use proto::market::{Accepted, Answer, LeaseNumber, MarketCommand};
+use proto::market::{Accepted, Answer, BidOption, LeaseNumber, MarketCommand};
 use proto::{BidId, CommandId, MarketId, PrincipalId, StreamName, TenantId};
 use runtime::batcher::{Batcher, SendError};
 use runtime::bus::{Bus, ReadEnd};
@@ -83,6 +83,33 @@ impl Desk {
             market.is_some_and(|market| exchange.mirror.read(|view| view.market(market).is_some()))
         };
         self.exchanges.iter().find(|(_, exchange)| clears(exchange)).map_or(&self.first, |(name, _)| name)
+    }
+
+    /// The exchange that clears the markets of a bid's options; the first one for markets nobody knows, which refuses
+    /// them by name. `prefix` stands before the field's name in a refusal.
+    ///
+    /// # Errors
+    /// Options in two exchanges, with both named: what clears apart cannot be taken one or the other.
+    pub fn exchange_of_options(&self, prefix: &str, options: &[BidOption]) -> Result<&StreamName, Problem> {
+        let mut first: Option<(&MarketId, &StreamName)> = None;
+        for (place, option) in options.iter().enumerate() {
+            let market = &option.market;
+            let clears = |exchange: &Exchange| exchange.mirror.read(|view| view.market(market).is_some());
+            let Some((exchange, _)) = self.exchanges.iter().find(|(_, exchange)| clears(exchange)) else {
+                continue;
+            };
+            match first {
+                Some((before, its)) if its != exchange => {
+                    let field = format!("{prefix}options[{place}].market");
+                    let problem =
+                        format!("clears in the exchange {exchange}, and {before} in the exchange {its}");
+                    return Err(Problem::out_of_range(&field, market, &problem));
+                }
+                Some(_) => {}
+                None => first = Some((market, exchange)),
+            }
+        }
+        Ok(first.map_or(&self.first, |(_, exchange)| exchange))
     }
 
     /// The exchange where a bid stands; the first one for a bid nobody knows.

@@ -54,7 +54,9 @@ async fn read(bus: &Bus, exchange: &StreamName, grants: &Grants) -> Result<()> {
         for delivery in batch {
             let batch: EventBatch<MarketEvent> = serde_json::from_slice(&delivery.payload)?;
             for event in batch.entries.iter().flat_map(|entry| &entry.events) {
-                if let MarketEvent::UnitsAwarded { leases, available_by, .. } = *event {
+                if let MarketEvent::UnitsAwarded { leases, available_by, .. }
+                | MarketEvent::UnitsMoved { leases, available_by, .. } = *event
+                {
                     // Nobody listens where there is no hypervisor.
                     let _ = grants.send(Grant { leases, available_by });
                 }

@@ -233,6 +233,13 @@ fn two_exchanges(walras: &Walras) {
     assert_eq!(found.bid, placed.bid);
     let path = "/v1/bids/far?exchange=main";
     check_problem(&walras.ask("acme", "GET", path, &Value::Null), 404, "unknown", "bid", "far").unwrap();
+    let mut both = bid("both", 1, "oak/gp.small", "0.010");
+    let here = json!({"market": "yew/gp.small", "limit": "0.002"});
+    both["options"].as_array_mut().unwrap().push(here);
+    let apart = walras.ask("acme", "POST", "/v1/bids", &both);
+    check_problem(&apart, 422, "out-of-range", "options[1].market", "yew/gp.small").unwrap();
+    let names = ["yew/gp.small", "west", "oak/gp.small", "main"];
+    assert!(names.iter().all(|name| apart.text.contains(name)), "both are named: {}", apart.text);
     let ended: BidAlone = read(&walras.ask("acme", "DELETE", "/v1/bids/far", &Value::Null), 200);
     assert_eq!(ended.bid.state, BidState::Cancelled);
 }

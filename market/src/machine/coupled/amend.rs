@@ -94,7 +94,12 @@ impl Market {
     }
 
     /// Whether an amendment of a bid concerns markets that clear together.
-    pub(in super::super) fn is_amended_together(&self, bid: &Bid, terms: &Terms, market: MarketNumber) -> bool {
+    pub(in super::super) fn is_amended_together(
+        &self,
+        bid: &Bid,
+        terms: &Terms,
+        market: MarketNumber,
+    ) -> bool {
         let is_plain = matches!(self.lots_for(&terms.options, terms.min_quantity), Lots::None);
         !is_plain || self.stands_coupled(bid) || self.is_coupled(market)
     }

@@ -150,7 +150,8 @@ impl Market {
         let manner = Manner { rule: self.rules.price_rule, passes_max, ladders: &ladders };
         let outcomes = clearing.joint.outcomes(manner, &gangs.gangs, &mut gangs.fates)?;
         let from = shifts.len();
-        self.compare(clearing, &gangs, shifts);
+        let shifted = self.shifted(clearing);
+        self.compare(clearing, &gangs, &shifted, shifts);
         let mut cleared = Cleared {
             figures: self.figures_of(&outcomes),
             passed_over: self.find_passed_over(clearing, &gangs, &outcomes),
@@ -160,6 +161,8 @@ impl Market {
             cleared.kept_with_old_supply = self.kept_with_old(clearing, &mut gangs, &shifts[from..])?;
         }
         clearing.joint.clear();
+        // Who is incumbent where is told anew next time: within a bid units may have changed places.
+        shifted.into_iter().for_each(|bid| self.leases.touch(bid));
         clearing.joint.unsettle(&gangs.gangs, &gangs.fates)?;
         Ok(cleared)
     }
@@ -185,7 +188,9 @@ impl Market {
         }
         let touched = self.leases.touched.as_mut().map(std::mem::take).unwrap_or_default();
         let stands = |&place: &u32| {
-            self.bids.get(place).is_some_and(|bid| bid.stands() && self.stands_coupled(bid) && bid.minimum() == 1)
+            self.bids
+                .get(place)
+                .is_some_and(|bid| bid.stands() && self.stands_coupled(bid) && bid.minimum() == 1)
         };
         let mut stale: Vec<u32> = touched.into_iter().filter(stands).collect();
         // Whoever wins in the end comes first, so that few are moved twice. The outcome is the same in any order.
@@ -205,7 +210,8 @@ impl Market {
         let bids: Vec<u32> = self.coupled.gangs.values().copied().collect();
         let gang = |&place: &u32| {
             let bid = self.bids.get(place)?;
-            let lots: Vec<OwnedTerms> = self.lots_wanted(bid).into_iter().map(|wanted| wanted.terms).collect();
+            let lots: Vec<OwnedTerms> =
+                self.lots_wanted(bid).into_iter().map(|wanted| wanted.terms).collect();
             let limits = bid.options().map(|option| (u32::from(option.market), option.limit)).collect();
             let age = self.places_of(bid).first().map_or(0, |&(age, _)| age);
             Some(Gang { age, minimum: bid.minimum(), limits, lots })
@@ -215,7 +221,13 @@ impl Market {
     }
 
     /// What a bid wins, by market.
-    fn won_by(&self, clearing: &Clearing, gangs: &Gangs, place: u32, bid: &Bid) -> BTreeMap<MarketNumber, u32> {
+    fn won_by(
+        &self,
+        clearing: &Clearing,
+        gangs: &Gangs,
+        place: u32,
+        bid: &Bid,
+    ) -> BTreeMap<MarketNumber, u32> {
         let mut won: BTreeMap<MarketNumber, u32> = BTreeMap::new();
         let mut count = |(market, units): (u32, u32)| {
             if units > 0 {
@@ -249,12 +261,15 @@ impl Market {
         live
     }
 
-    /// Adds who wins more or fewer units than it holds.
-    fn compare(&self, clearing: &Clearing, gangs: &Gangs, shifts: &mut Vec<Shift>) {
+    /// Bids of which a lot wins something else than its incumbents have; gangs apart.
+    fn shifted(&self, clearing: &Clearing) -> BTreeSet<u32> {
         let owners = clearing.joint.shifted().filter_map(|lot| clearing.owners.get(lot.0 as usize));
-        let places = owners.filter_map(|&place| self.coupled.place(Lot(place)));
-        let bids: BTreeSet<u32> = places.map(|place| place.bid).chain(gangs.bids.iter().copied()).collect();
-        for place in bids {
+        owners.filter_map(|&place| self.coupled.place(Lot(place))).map(|place| place.bid).collect()
+    }
+
+    /// Adds who wins more or fewer units than it holds.
+    fn compare(&self, clearing: &Clearing, gangs: &Gangs, shifted: &BTreeSet<u32>, shifts: &mut Vec<Shift>) {
+        for place in shifted.iter().chain(&gangs.bids).copied() {
             let Some(bid) = self.bids.get(place) else { continue };
             let (won, live) = (self.won_by(clearing, gangs, place, bid), self.live_in(bid));
             let age = self.age_of_next(bid);
@@ -314,7 +329,9 @@ impl Market {
             .markets
             .iter()
             .filter(|record| record.coupling.is_coupled)
-            .map(|record| (u32::from(record.number), record.told.map_or(0, |told| told.supply), record.supply))
+            .map(|record| {
+                (u32::from(record.number), record.told.map_or(0, |told| told.supply), record.supply)
+            })
             .filter(|(_, before, now)| before > now)
             .collect();
         if shrunk.is_empty() {
@@ -342,7 +359,12 @@ impl Market {
     }
 
     /// Gangs left out, and bids that kept gangs keep out, although a limit of theirs beats the price.
-    fn find_passed_over(&self, clearing: &Clearing, gangs: &Gangs, outcomes: &[Outcome]) -> Vec<(BidNumber, u32)> {
+    fn find_passed_over(
+        &self,
+        clearing: &Clearing,
+        gangs: &Gangs,
+        outcomes: &[Outcome],
+    ) -> Vec<(BidNumber, u32)> {
         let beats = |bid: &Bid| {
             bid.options().any(|option| {
                 let outcome = outcomes.get(usize::from(option.market));
@@ -351,7 +373,9 @@ impl Market {
         };
         let mut passed: Vec<(BidNumber, u32)> = Vec::new();
         for (&place, fate) in gangs.bids.iter().zip(&gangs.fates) {
-            if let (Some(bid), &Fate::LeftOut { short_by }) = (self.bids.get(place).filter(|bid| beats(bid)), fate) {
+            if let (Some(bid), &Fate::LeftOut { short_by }) =
+                (self.bids.get(place).filter(|bid| beats(bid)), fate)
+            {
                 passed.push((bid.number, short_by));
             }
         }
@@ -386,13 +410,16 @@ impl Market {
         for market in [&mut kept, &mut anew] {
             let mut clearing = std::mem::take(&mut market.coupled.clearing);
             let mut shifts = Vec::new();
-            let cleared = market.clear_jointly(&mut clearing, &mut shifts).map_err(|error| error.to_string())?;
+            let cleared =
+                market.clear_jointly(&mut clearing, &mut shifts).map_err(|error| error.to_string())?;
             clearing.joint.check().map_err(|error| error.to_string())?;
             shifts.sort_unstable_by_key(|shift| (shift.number, shift.market));
             outcomes.push((format!("{shifts:?}"), format!("{cleared:?}")));
         }
         match outcomes.as_slice() {
-            [kept, anew] if kept != anew => Err(format!("kept up it comes to {kept:?}, made anew to {anew:?}")),
+            [kept, anew] if kept != anew => {
+                Err(format!("kept up it comes to {kept:?}, made anew to {anew:?}"))
+            }
             _ => Ok(()),
         }
     }

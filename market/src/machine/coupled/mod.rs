@@ -237,10 +237,13 @@ impl Market {
     pub(super) fn decouple_idle(&mut self) {
         let patience = (self.coupled.len() / PLACES_PER_IDLE_ROUND) as u64;
         let round = self.next.round;
-        let is_idle =
-            |coupling: &Coupling| coupling.idle_since.is_some_and(|since| round - since > patience);
-        let idle: Vec<MarketNumber> =
-            self.markets.iter().filter(|record| is_idle(&record.coupling)).map(|record| record.number).collect();
+        let is_idle = |coupling: &Coupling| coupling.idle_since.is_some_and(|since| round - since > patience);
+        let idle: Vec<MarketNumber> = self
+            .markets
+            .iter()
+            .filter(|record| is_idle(&record.coupling))
+            .map(|record| record.number)
+            .collect();
         for market in idle {
             self.decouple(market);
         }
@@ -255,7 +258,8 @@ impl Market {
         let mut bids = BTreeSet::new();
         for (index, at) in self.coupled.places.iter().enumerate().filter(|(_, at)| at.units > 0) {
             let Some(bid) = self.bids.get(at.bid).filter(|bid| bid.market == market) else { continue };
-            let terms = LotTerms { limit: bid.limit, plain_limit: None, age: at.age, units: at.units, held: 0 };
+            let terms =
+                LotTerms { limit: bid.limit, plain_limit: None, age: at.age, units: at.units, held: 0 };
             lots.push((Lot(index as u32), terms, at.bid));
             bids.insert(at.bid);
         }
@@ -325,11 +329,15 @@ impl Market {
 
     /// Sets what a bid says besides its first option, or that it says nothing. Its units stand nowhere meanwhile.
     pub(super) fn set_flexible(&mut self, place: u32, lots: Lots) {
-        if let Some(flexible) = self.bids.get(place).and_then(Bid::flexible).map(|known| known.options.clone()) {
+        if let Some(flexible) =
+            self.bids.get(place).and_then(Bid::flexible).map(|known| known.options.clone())
+        {
             self.part_again(&flexible);
         }
         self.bids.change(place, |bid| bid.lots = lots);
-        if let Some(flexible) = self.bids.get(place).and_then(Bid::flexible).map(|known| known.options.clone()) {
+        if let Some(flexible) =
+            self.bids.get(place).and_then(Bid::flexible).map(|known| known.options.clone())
+        {
             self.join_together(&flexible);
         }
     }
