@@ -135,8 +135,13 @@ impl Market {
 
     /// The sum of the ages of a bid's lots.
     fn ages(&self, place: u32, market: MarketNumber) -> u64 {
-        let places = self.bids.get(place).map(|bid| self.places_at(bid, market)).unwrap_or_default();
-        places.iter().fold(0, |sum, &(age, _)| sum.wrapping_add(age))
+        let Some((bid, record)) = self.bids.get(place).zip(self.market(market)) else { return 0 };
+        if record.coupling.is_coupled {
+            let places = self.places_at(bid, market);
+            return places.iter().fold(0, |sum, &(age, _)| sum.wrapping_add(age));
+        }
+        let age = |&lot: &Lot| record.book.terms(lot).map_or(0, |terms| terms.age);
+        bid.lots.as_slice().iter().map(age).fold(0, u64::wrapping_add)
     }
 
     /// A bid's lots in its market's book, youngest first, with what they offer.

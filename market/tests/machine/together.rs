@@ -180,6 +180,35 @@ impl Bourse {
         }
     }
 
+    /// What operators and hypervisors say.
+    fn set(&mut self, step: &Step) {
+        match step {
+            Step::Supply { market, units } => {
+                self.supply[*market] = *units;
+                let (id, generation) = (self.id(), self.generation);
+                self.send(
+                    &hypervisor("h1"),
+                    json!({"type": "SupplyOffered", "id": id, "source": "h1", "market": MARKETS[*market],
+                        "generation": generation, "units": units}),
+                );
+            }
+            Step::Reserve { market, mills: reserve } => {
+                self.reserve[*market] = *reserve;
+                let id = self.id();
+                let settings = json!({"reserve": mills(*reserve), "notice_seconds": 600});
+                self.send(
+                    &operator(),
+                    json!({"type": "DefineMarket", "id": id, "market": MARKETS[*market], "settings": settings}),
+                );
+            }
+            Step::Rules { move_cost, is_highest_rejected, passes } => {
+                (self.move_cost, self.is_highest_rejected) = (*move_cost, *is_highest_rejected);
+                self.rules(*passes);
+            }
+            _ => unreachable!("{step:?} sets nothing"),
+        }
+    }
+
     fn take(&mut self, step: &Step) {
         match step {
             Step::Place(wish) => {
@@ -214,28 +243,7 @@ impl Bourse {
                 self.send(&gateway(), json!({"type": "CancelBid", "id": id, "tenant": "t", "bid": name}));
             }
             Step::Amend { .. } | Step::Cancel { .. } => {}
-            Step::Supply { market, units } => {
-                self.supply[*market] = *units;
-                let (id, generation) = (self.id(), self.generation);
-                self.send(
-                    &hypervisor("h1"),
-                    json!({"type": "SupplyOffered", "id": id, "source": "h1", "market": MARKETS[*market],
-                        "generation": generation, "units": units}),
-                );
-            }
-            Step::Reserve { market, mills: reserve } => {
-                self.reserve[*market] = *reserve;
-                let id = self.id();
-                let settings = json!({"reserve": mills(*reserve), "notice_seconds": 600});
-                self.send(
-                    &operator(),
-                    json!({"type": "DefineMarket", "id": id, "market": MARKETS[*market], "settings": settings}),
-                );
-            }
-            Step::Rules { move_cost, is_highest_rejected, passes } => {
-                (self.move_cost, self.is_highest_rejected) = (*move_cost, *is_highest_rejected);
-                self.rules(*passes);
-            }
+            Step::Supply { .. } | Step::Reserve { .. } | Step::Rules { .. } => self.set(step),
             Step::Release { first, count } => {
                 let leaving = self.leases(true);
                 let named: Vec<u64> = leaving.into_iter().skip(*first).take(*count).collect();

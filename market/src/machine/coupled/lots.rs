@@ -39,6 +39,17 @@ struct Held {
     leaving: u32,
 }
 
+/// Units of a place that hold no server of their own worth, as they are counted together.
+struct Queued {
+    place: Lot,
+    age: u64,
+    /// Incumbents among them, by option in `options`.
+    units: u32,
+    options: Vec<LotOption>,
+    /// Units that are no incumbents.
+    left: u32,
+}
+
 impl Held {
     /// Takes up to so many units off a count.
     fn take(count: &mut u32, most: u32) -> u32 {
@@ -110,7 +121,7 @@ impl Market {
             .map(|home| Some(self.options_at(&options, home, false)).filter(|at| *at != plain))
             .collect();
         let mut wanted = Vec::new();
-        let mut queued: Vec<(Lot, u64, u32, Vec<LotOption>, u32)> = Vec::new();
+        let mut queued: Vec<Queued> = Vec::new();
         for &lot in bid.lots.as_slice() {
             let Some(place) = self.coupled.place(lot) else { continue };
             let mut left = place.units;
@@ -132,12 +143,12 @@ impl Market {
                 plain[home].kept = in_plain;
                 units += in_plain;
             }
-            queued.push((lot, place.age, units, plain, left));
+            queued.push(Queued { place: lot, age: place.age, units, options: plain, left });
         }
         self.seat_leaving(&options, &mut held, &mut queued, &mut wanted);
-        for (lot, age, units, options, left) in queued {
+        for Queued { place, age, units, options, left } in queued {
             if units + left > 0 {
-                wanted.push(want(lot, age, PLAIN, units + left, options));
+                wanted.push(want(place, age, PLAIN, units + left, options));
             }
         }
         wanted
@@ -149,7 +160,7 @@ impl Market {
         &self,
         options: &[Choice],
         held: &mut [Held],
-        queued: &mut [(Lot, u64, u32, Vec<LotOption>, u32)],
+        queued: &mut [Queued],
         wanted: &mut Vec<Wanted>,
     ) {
         let mut homes: Vec<usize> = (0..options.len())
@@ -157,12 +168,12 @@ impl Market {
             .collect();
         homes.sort_by_key(|&home| std::cmp::Reverse(options[home].running_limit));
         for home in homes {
-            for (lot, age, _, _, left) in queued.iter_mut() {
-                let leaving = Held::take(&mut held[home].leaving, *left);
+            for queued in queued.iter_mut() {
+                let leaving = Held::take(&mut held[home].leaving, queued.left);
                 if leaving > 0 {
-                    *left -= leaving;
+                    queued.left -= leaving;
                     let options = self.options_at(options, home, true);
-                    wanted.push(want(*lot, *age, LEAVING + home as u8, leaving, options));
+                    wanted.push(want(queued.place, queued.age, LEAVING + home as u8, leaving, options));
                 }
             }
         }
