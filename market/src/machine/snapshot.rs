@@ -68,8 +68,21 @@ struct SavedMarket {
     departures: Vec<(Instant, u32)>,
     told: Option<SavedFigures>,
     is_shaken: bool,
-    /// Whether it clears together with others, and since which round no flexible bid names it.
-    coupled: Option<Option<RoundNumber>>,
+    /// If it clears together with others.
+    coupled: Option<SavedCoupling>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedCoupling {
+    /// Since which round no flexible bid names it.
+    idle_since: Option<RoundNumber>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct SavedFlexible {
+    minimum: u32,
+    /// Market, limit and running limit.
+    options: Vec<(MarketNumber, u64, u64)>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -96,8 +109,8 @@ struct SavedBid<'a> {
     limit: u64,
     expires_at: Option<Instant>,
     status: SavedStatus,
-    /// A minimum, and the options with limit and running limit, where there is more to say than one limit.
-    flexible: Option<(u32, Vec<(MarketNumber, u64, u64)>)>,
+    /// Where there is more to say than one limit.
+    flexible: Option<SavedFlexible>,
     /// Age and units; oldest first.
     lots: Vec<(u64, u32)>,
     /// Oldest first.
@@ -261,7 +274,10 @@ impl Market {
             limit: bid.limit,
             expires_at: bid.expires_at.map(Timestamp::micros),
             status: save_status(bid.status),
-            flexible: flexible.map(|said| (said.minimum, said.options.iter().map(option).collect())),
+            flexible: flexible.map(|said| SavedFlexible {
+                minimum: said.minimum,
+                options: said.options.iter().map(option).collect(),
+            }),
             lots: self.places_of(bid),
             leases,
         }
@@ -328,7 +344,7 @@ impl Market {
             wanted: told.wanted,
         });
         record.is_shaken = saved.is_shaken;
-        if let Some(idle_since) = saved.coupled {
+        if let Some(SavedCoupling { idle_since }) = saved.coupled {
             record.coupling = Coupling { is_coupled: true, idle_since, ..Coupling::default() };
             self.leases.touched.get_or_insert_default();
         }
@@ -394,15 +410,18 @@ impl Market {
         let status = load_status(saved.status);
         let tenant: TenantId = shared.get(name(0)?)?;
         let by: PrincipalId = name(3)?.parse().map_err(unreadable)?;
-        let said = saved.flexible.unwrap_or_else(|| (1, vec![(saved.market, saved.limit, saved.limit)]));
-        let options = self.load_options(&said.1)?;
+        let said = saved.flexible.unwrap_or_else(|| SavedFlexible {
+            minimum: 1,
+            options: vec![(saved.market, saved.limit, saved.limit)],
+        });
+        let options = self.load_options(&said.options)?;
         let placed = Arc::new(PlaceBid {
             id: saved.id.parse().map_err(unreadable)?,
             tenant: tenant.clone(),
             cluster: name(1)?.parse().map_err(unreadable)?,
             pool: name(2)?.parse().map_err(unreadable)?,
             quantity: saved.quantity,
-            min_quantity: said.0,
+            min_quantity: said.minimum,
             options,
             expires_at,
             key: CommandKey(saved.key),
@@ -599,6 +618,9 @@ fn save_market(record: &MarketRecord) -> SavedMarket {
             wanted: told.wanted,
         }),
         is_shaken: record.is_shaken,
-        coupled: record.coupling.is_coupled.then_some(record.coupling.idle_since),
+        coupled: record
+            .coupling
+            .is_coupled
+            .then_some(SavedCoupling { idle_since: record.coupling.idle_since }),
     }
 }

@@ -118,6 +118,32 @@ pub(in super::super) struct Cleared {
     pub(in super::super) passed_over: Vec<(BidNumber, u32)>,
 }
 
+/// What a bid wins, by market.
+fn won_by(clearing: &Clearing, gangs: &Gangs, place: u32, bid: &Bid) -> BTreeMap<MarketNumber, u32> {
+    let mut won: BTreeMap<MarketNumber, u32> = BTreeMap::new();
+    let mut count = |(market, units): (u32, u32)| {
+        if units > 0 {
+            *won.entry(market as MarketNumber).or_default() += units;
+        }
+    };
+    match gangs.of(place) {
+        Some((_, Fate::Cleared(lots))) => {
+            lots.iter().flat_map(|&lot| clearing.joint.won_of(lot)).for_each(&mut count);
+        }
+        Some((gang, Fate::Kept)) => {
+            let options = gang.lots.iter().flat_map(|lot| &lot.options);
+            options.map(|option| (option.market, option.kept)).for_each(&mut count);
+        }
+        Some((_, Fate::LeftOut { .. })) => {}
+        None => {
+            let places = bid.lots.as_slice().iter();
+            let lots = places.filter_map(|place| clearing.lots.get(place.0 as usize)).flatten();
+            lots.flat_map(|&(_, lot)| clearing.joint.won_of(lot)).for_each(&mut count);
+        }
+    }
+    won
+}
+
 impl Market {
     /// Clears the coupled markets together and adds to `shifts` by bid and market who wins more or fewer units than it
     /// holds. Says nothing where no coupled market is to be looked at.
@@ -162,7 +188,9 @@ impl Market {
         }
         clearing.joint.clear();
         // Who is incumbent where is told anew next time: within a bid units may have changed places.
-        shifted.into_iter().for_each(|bid| self.leases.touch(bid));
+        for bid in shifted {
+            self.leases.touch(bid);
+        }
         clearing.joint.unsettle(&gangs.gangs, &gangs.fates)?;
         Ok(cleared)
     }
@@ -220,38 +248,6 @@ impl Market {
         Gangs { bids, gangs, fates: Vec::new() }
     }
 
-    /// What a bid wins, by market.
-    fn won_by(
-        &self,
-        clearing: &Clearing,
-        gangs: &Gangs,
-        place: u32,
-        bid: &Bid,
-    ) -> BTreeMap<MarketNumber, u32> {
-        let mut won: BTreeMap<MarketNumber, u32> = BTreeMap::new();
-        let mut count = |(market, units): (u32, u32)| {
-            if units > 0 {
-                *won.entry(market as MarketNumber).or_default() += units;
-            }
-        };
-        match gangs.of(place) {
-            Some((_, Fate::Cleared(lots))) => {
-                lots.iter().flat_map(|&lot| clearing.joint.won_of(lot)).for_each(&mut count);
-            }
-            Some((gang, Fate::Kept)) => {
-                let options = gang.lots.iter().flat_map(|lot| &lot.options);
-                options.map(|option| (option.market, option.kept)).for_each(&mut count);
-            }
-            Some((_, Fate::LeftOut { .. })) => {}
-            None => {
-                let places = bid.lots.as_slice().iter();
-                let lots = places.filter_map(|place| clearing.lots.get(place.0 as usize)).flatten();
-                lots.flat_map(|&(_, lot)| clearing.joint.won_of(lot)).for_each(&mut count);
-            }
-        }
-        won
-    }
-
     /// What a bid holds, by market.
     fn live_in(&self, bid: &Bid) -> BTreeMap<MarketNumber, u32> {
         let mut live: BTreeMap<MarketNumber, u32> = BTreeMap::new();
@@ -271,7 +267,7 @@ impl Market {
     fn compare(&self, clearing: &Clearing, gangs: &Gangs, shifted: &BTreeSet<u32>, shifts: &mut Vec<Shift>) {
         for place in shifted.iter().chain(&gangs.bids).copied() {
             let Some(bid) = self.bids.get(place) else { continue };
-            let (won, live) = (self.won_by(clearing, gangs, place, bid), self.live_in(bid));
+            let (won, live) = (won_by(clearing, gangs, place, bid), self.live_in(bid));
             let age = self.age_of_next(bid);
             let markets: BTreeSet<MarketNumber> = won.keys().chain(live.keys()).copied().collect();
             for market in markets {
@@ -324,7 +320,7 @@ impl Market {
         gangs: &mut Gangs,
         shifts: &[Shift],
     ) -> Result<BTreeMap<MarketNumber, Vec<(BidNumber, u32)>>, JointError> {
-        let mut kept = BTreeMap::new();
+        let mut kept: BTreeMap<MarketNumber, Vec<(BidNumber, u32)>> = BTreeMap::new();
         let shrunk: Vec<(u32, u32, u32)> = self
             .markets
             .iter()
@@ -345,8 +341,8 @@ impl Market {
         gangs.settle(&mut clearing.joint, passes_max)?;
         for shift in shifts.iter().filter(|shift| shift.after < shift.before) {
             let Some(bid) = self.bids.get(shift.place) else { continue };
-            let won = self.won_by(clearing, gangs, shift.place, bid).get(&shift.market).copied().unwrap_or(0);
-            let kept: &mut Vec<_> = kept.entry(shift.market).or_default();
+            let won = won_by(clearing, gangs, shift.place, bid).get(&shift.market).copied().unwrap_or(0);
+            let kept = kept.entry(shift.market).or_default();
             kept.push((shift.number, won.saturating_sub(shift.after)));
         }
         clearing.joint.unsettle(&gangs.gangs, &gangs.fates)?;
@@ -354,7 +350,9 @@ impl Market {
             clearing.joint.set_supply(market, now)?;
         }
         gangs.settle(&mut clearing.joint, passes_max)?;
-        kept.values_mut().for_each(|kept: &mut Vec<(BidNumber, u32)>| kept.sort_unstable());
+        for kept in kept.values_mut() {
+            kept.sort_unstable();
+        }
         Ok(kept)
     }
 
@@ -386,7 +384,7 @@ impl Market {
                 let Some(bid) = self.bids.get(place).filter(|bid| bid.minimum() == 1 && beats(bid)) else {
                     continue;
                 };
-                let won: u32 = self.won_by(clearing, gangs, place, bid).values().sum();
+                let won: u32 = won_by(clearing, gangs, place, bid).values().sum();
                 if won < bid.quantity {
                     passed.push((bid.number, bid.quantity - won));
                 }

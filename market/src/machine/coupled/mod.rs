@@ -319,7 +319,9 @@ impl Market {
         }
         let bids: BTreeSet<u32> =
             self.coupled.places.iter().filter(|at| at.units > 0).map(|at| at.bid).collect();
-        bids.into_iter().for_each(|bid| self.leases.touch(bid));
+        for bid in bids {
+            self.leases.touch(bid);
+        }
         for number in 0..self.markets.len() as MarketNumber {
             if self.is_coupled(number) {
                 self.soil(number);
