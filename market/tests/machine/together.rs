@@ -328,6 +328,10 @@ proptest! {
             }
             // Whoever left by his own will is gone, so that nobody holds a server who does not win it.
             bourse.report("ReportReleased", &bourse.leases(true));
+            // Figures are those of the round that last looked at a market: this one looks at all of them.
+            for market in 0..3 {
+                bourse.take(&Step::Supply { market, units: bourse.supply[market] });
+            }
             let book = bourse.book();
             let before = bourse.events.len();
             bourse.take(&Step::Round);
