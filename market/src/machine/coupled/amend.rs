@@ -73,8 +73,13 @@ impl Market {
             let known = before.iter().find(|before| before.market == option.market);
             known.is_none_or(|known| option.limit > known.limit)
         });
-        let (places, takes_age) =
-            requeued(&self.places_of(bid), keeps, terms.quantity, is_raised, self.next.age);
+        let stood = self.places_of(bid);
+        let (places, takes_age) = requeued(&stood, keeps, terms.quantity, is_raised, self.next.age);
+        // What changes nothing for the round makes none.
+        let is_same = places == stood && before == after && bid.minimum() == terms.min_quantity;
+        if is_same && self.stands_coupled(bid) {
+            return;
+        }
         self.leave_queue(place);
         self.set_flexible(place, self.lots_for(&terms.options, terms.min_quantity));
         self.bids.change(place, |bid| {
