@@ -62,6 +62,12 @@ const BENCHES: &[Bench] = &[
         runs: &[&[]],
     },
     Bench {
+        name: "planes",
+        measures: "control planes made on the simulated management cluster",
+        cargo: &["bench", "--quiet", "--package", "controlplane-service", "--bench", "planes"],
+        runs: &[&[]],
+    },
+    Bench {
         name: "latency",
         measures: "the market as a durable service: bid to answer and award, beside an empty service",
         cargo: &["run", "--quiet", "--release", "--package", "market-service", "--example", "service", "--"],

@@ -5,11 +5,12 @@
 use super::metric::{Kind, Metric, Unit};
 
 /// Every service there is.
-pub const SERVICES: [&str; 4] = ["market", "gateway", "nats", "process"];
+pub const SERVICES: [&str; 5] = ["market", "controlplane", "gateway", "nats", "process"];
 
 /// Services that run a machine.
 const RUNNERS: &[&str] = &["market"];
 const MARKET: &[&str] = &["market"];
+const CONTROLPLANE: &[&str] = &["controlplane"];
 const GATEWAY: &[&str] = &["gateway"];
 /// Services that hold a connection to the bus.
 const BUS: &[&str] = &["market", "gateway"];
@@ -153,6 +154,24 @@ declare! {
         "Server-sent event streams that are open.";
     BODY_REFUSED: GATEWAY, "bodies_refused", Total, Counter, [],
         "Requests refused because their body was too large.";
+
+    // Control planes.
+    CONTROLPLANE_CAUGHT_UP: CONTROLPLANE, "orders", Flag("caught_up"), Gauge, [],
+        "1 once all orders given before the start are known; before that nothing is written.";
+    CONTROLPLANE_OBJECTS: CONTROLPLANE, "known", Count("objects"), Gauge, [],
+        "Objects of the management cluster that are known.";
+    CONTROLPLANE_DIFF: CONTROLPLANE, "diff_duration", Seconds, Histogram(LATENCY_SECONDS), [],
+        "Time to work out what is to be written for one tenant.";
+    CONTROLPLANE_PLANES: CONTROLPLANE, "ordered", Count("planes"), Gauge, ["phase"],
+        "Planes by what they are doing.";
+    CONTROLPLANE_HELD_BACK: CONTROLPLANE, "held_back", Count("planes"), Gauge, ["reason"],
+        "Planes that are not as ordered for a reason that somebody may have to mend.";
+    CONTROLPLANE_WRITES: CONTROLPLANE, "writes", Total, Counter, ["verb", "kind", "result"],
+        "Writes to the management cluster.";
+    CONTROLPLANE_WATCH_FAILURES: CONTROLPLANE, "watch_failures", Total, Counter, ["kind"],
+        "Watches of the management cluster that broke with an error and began again.";
+    CONTROLPLANE_UNREADABLE: CONTROLPLANE, "unreadable_objects", Total, Counter, [],
+        "Objects of the management cluster that were passed over because they lack what every object has.";
 
     // The process, whatever it runs.
     READY: PROCESS, "check", Flag("ready"), Gauge, ["check"],

@@ -1,0 +1,40 @@
+//! Control planes as a service: reads the management cluster by watches, asks [`controlplane`] what to write, writes it,
+//! and comes again when something changes. It decides nothing, polls nothing, and writes nothing before it has read
+//! everything and heard all orders.
+
+mod figures;
+mod pace;
+mod reconciler;
+mod sight;
+mod write;
+
+pub use reconciler::{Order, Reconciler, WRITERS_MAX};
+pub use write::WriteError;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+
+/// A client for the cluster of a kubeconfig, or for the one this runs in. It does not repeat requests by itself: how
+/// often and when is decided here, in one place.
+///
+/// # Errors
+/// When there is no usable configuration.
+pub async fn client(kubeconfig: Option<&std::path::Path>) -> anyhow::Result<Client> {
+    let config = match kubeconfig {
+        Some(path) => {
+            Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &KubeConfigOptions::default())
+                .await?
+        }
+        None => Config::infer().await?,
+    };
+    client_of(config)
+}
+
+/// A client from a configuration.
+///
+/// # Errors
+/// When its certificates cannot be used.
+pub fn client_of(mut config: Config) -> anyhow::Result<Client> {
+    config.default_retry = false;
+    Ok(Client::try_from(config)?)
+}
