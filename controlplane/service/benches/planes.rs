@@ -1,7 +1,7 @@
 //! A thousand planes made on the simulated management cluster: how fast, with how many requests, in how much memory.
 //!
 //! The cluster runs in a process of its own, so that time and memory here are the service's. It is quick: what is
-//! measured is what the service adds. Prints a row for `docs/measurements.md`.
+//! measured is what the service adds. A number as argument is another count of planes.
 
 #![allow(clippy::print_stdout, reason = "its figures are its output")]
 
@@ -21,6 +21,7 @@ use runtime::telemetry::Meter;
 use tokio::sync::mpsc;
 
 const HOSTS: u32 = 300;
+/// How many planes there are if nobody says another number.
 const PLANES: u64 = 1_000;
 const PLANES_PER_TENANT: u64 = 4;
 const REPLICAS: u32 = 2;
@@ -36,7 +37,8 @@ fn main() -> Result<()> {
     let mut child = Command::new(std::env::current_exe()?).arg(SERVE).stdout(Stdio::piped()).spawn()?;
     let mut url = String::new();
     BufReader::new(child.stdout.take().context("no output")?).read_line(&mut url)?;
-    let measured = runtime.block_on(measure(url.trim()));
+    let planes = std::env::args().find_map(|argument| argument.parse().ok()).unwrap_or(PLANES);
+    let measured = runtime.block_on(measure(url.trim(), planes));
     child.kill()?;
     child.wait()?;
     measured
@@ -78,7 +80,7 @@ fn plane(number: u64) -> Result<Plane> {
     })
 }
 
-async fn measure(url: &str) -> Result<()> {
+async fn measure(url: &str, count: u64) -> Result<()> {
     let client = client_of(Config::new(url.parse()?))?;
     let (orders, given) = mpsc::channel(64);
     let (reports, mut told) = mpsc::channel::<PlaneState>(64);
@@ -89,7 +91,7 @@ async fn measure(url: &str) -> Result<()> {
     let begun = (Instant::now(), cpu_seconds()?);
     let task = tokio::spawn(reconciler.run(given, stopped));
     tokio::spawn(async move {
-        for number in 0..PLANES {
+        for number in 0..count {
             let Ok(plane) = plane(number) else { return };
             if orders.send(Order::Set(number, plane)).await.is_err() {
                 return;
@@ -105,7 +107,7 @@ async fn measure(url: &str) -> Result<()> {
             if state.reached.is_some() {
                 reached.insert(state.number);
             }
-            if reached.len() as u64 == PLANES {
+            if reached.len() as u64 == count {
                 break;
             }
         }
@@ -118,8 +120,8 @@ async fn measure(url: &str) -> Result<()> {
         let lines = text.lines().filter(|line| line.starts_with(name));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     };
-    let planes = PLANES as f64;
-    println!("planes {PLANES} of {REPLICAS} replicas, {PLANES_PER_TENANT} for each tenant, on {HOSTS} hosts");
+    let planes = count as f64;
+    println!("planes {count} of {REPLICAS} replicas, {PLANES_PER_TENANT} for each tenant, on {HOSTS} hosts");
     println!("wall {wall:.1} s, {:.1} planes/s", planes / wall);
     println!("processor time of the service {cpu:.2} s, {:.2} ms for each plane", cpu * 1e3 / planes);
     println!("writes {:.2} for each plane", sum("walras_controlplane_writes_total") / planes);
