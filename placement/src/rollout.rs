@@ -6,7 +6,7 @@
 //! later events change a move that others count on, steps may come to wait for one another: then the rollout is
 //! [restarted](Rollout::restart) from where everything really is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::Timestamp;
 
@@ -93,11 +93,16 @@ impl Rollout {
         self.steps.remove(&number)
     }
 
-    /// Whether steps wait for one another and none can begin. Then decisions are taken back: each replica belongs where
-    /// it is, and [`Site::resettle`] decides anew from there.
-    pub fn restart(&mut self, site: &mut Site) -> bool {
+    /// Whether steps wait for one another and none can begin.
+    pub fn is_stuck(&self, site: &Site) -> bool {
         let under_way = self.steps.values().any(|step| step.begun);
-        if self.steps.is_empty() || under_way || !self.ready(site, u32::MAX).is_empty() {
+        !self.steps.is_empty() && !under_way && self.ready(site, u32::MAX).is_empty()
+    }
+
+    /// If steps wait for one another and none can begin, takes decisions back: each replica belongs where it is, and
+    /// [`Site::resettle`] decides anew from there. Whether it was so.
+    pub fn restart(&mut self, site: &mut Site) -> bool {
+        if !self.is_stuck(site) {
             return false;
         }
         let steps = std::mem::take(&mut self.steps);
@@ -121,13 +126,17 @@ impl Rollout {
     /// yet interrupt nobody and do not count.
     pub fn ready(&self, site: &Site, at_once_max: u32) -> Vec<Step> {
         let mut rooms = self.rooms(site);
-        let mut busy: Vec<PlaneOrd> =
-            self.steps.values().filter(|step| step.begun).map(|step| step.plane).collect();
+        let begun = || self.steps.values().filter(|step| step.begun);
+        let mut busy: BTreeSet<PlaneOrd> = begun().map(|step| step.plane).collect();
+        // Replicas that are nowhere may start beside one another, but not beside one that moves.
+        let mut moving: BTreeSet<PlaneOrd> =
+            begun().filter(|step| step.from.is_some()).map(|step| step.plane).collect();
         let mut under_way =
             self.steps.values().filter(|step| step.begun && step.from.is_some()).count() as u32;
         let mut ready = Vec::new();
         for step in self.in_order().into_iter().filter(|step| !step.begun) {
-            let waits = busy.contains(&step.plane) || self.is_there(step.plane, step.to);
+            let taken = if step.from.is_some() { &busy } else { &moving };
+            let waits = taken.contains(&step.plane) || self.is_there(step.plane, step.to);
             if waits || (step.from.is_some() && under_way >= at_once_max) {
                 continue;
             }
@@ -141,8 +150,11 @@ impl Rollout {
             for (free, wanted) in room.iter_mut().zip(&request) {
                 *free -= wanted;
             }
-            under_way += u32::from(step.from.is_some());
-            busy.push(step.plane);
+            if step.from.is_some() {
+                under_way += 1;
+                moving.insert(step.plane);
+            }
+            busy.insert(step.plane);
             ready.push(step);
         }
         ready
@@ -185,6 +197,42 @@ impl Rollout {
             self.steps.remove(&number);
         }
         true
+    }
+
+    /// Moves that are decided and not done, as they were saved: the steps and the next number.
+    pub fn restored(steps: impl IntoIterator<Item = Step>, next: StepNumber) -> Self {
+        Self { steps: steps.into_iter().map(|step| (step.number, step)).collect(), next }
+    }
+
+    /// The number of the next step.
+    pub fn next_number(&self) -> StepNumber {
+        self.next
+    }
+
+    /// A step that is not done.
+    pub fn step(&self, number: StepNumber) -> Option<&Step> {
+        self.steps.get(&number)
+    }
+
+    /// Forgets steps that lead where their plane no longer belongs, as it has other terms.
+    pub fn prune(&mut self, site: &Site, plane: PlaneOrd) {
+        // Later steps may lead on from where earlier ones lead.
+        let mut wanted: BTreeSet<HostOrd> = site.on(plane).iter().copied().collect();
+        for step in self.steps.values().rev().filter(|step| step.plane == plane).copied().collect::<Vec<_>>()
+        {
+            if wanted.contains(&step.to) {
+                wanted.extend(step.from);
+            } else {
+                self.steps.remove(&step.number);
+            }
+        }
+    }
+
+    /// Says when a host is gone from which steps lead away; `None`: it stays.
+    pub fn hurry(&mut self, host: HostOrd, gone_at: Option<Timestamp>) {
+        for step in self.steps.values_mut().filter(|step| step.from == Some(host)) {
+            step.gone_at = gone_at;
+        }
     }
 
     /// Forgets a plane's steps, as the plane is gone.

@@ -47,7 +47,8 @@ impl Carried {
             self.put(step.plane, step.to);
         }
         let begun: Vec<_> = self.rollout.steps().filter(|step| step.begun).copied().collect();
-        let moving: Vec<u32> = begun.iter().map(|step| step.plane).collect();
+        let moves = begun.iter().filter(|step| step.from.is_some());
+        let moving: Vec<u32> = moves.map(|step| step.plane).collect();
         assert_eq!(moving.iter().collect::<BTreeSet<_>>().len(), moving.len(), "two moves of one plane");
         assert!(begun.iter().filter(|step| step.from.is_some()).count() <= at_once_max as usize);
         let Some(step) = begun.get(which % begun.len().max(1)) else { return false };

@@ -72,6 +72,10 @@ fn is_dotted(byte: u8) -> bool {
     is_token(byte) || byte == b'.'
 }
 
+fn is_label(byte: u8) -> bool {
+    is_dotted(byte) || byte == b'/'
+}
+
 /// A text that parses itself from a JSON string without an intermediate allocation.
 struct TextVisitor<T>(std::marker::PhantomData<T>);
 
@@ -155,18 +159,28 @@ ids! {
     ClusterId, "cluster", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
     /// A command's id, chosen by its sender; a command sent again under the same id is the same command.
     CommandId, "id", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
+    /// A store of planes' data.
+    DataStoreId, "data store", is_dotted, "letters, digits, -, _ and .", "^[A-Za-z0-9_.-]{1,64}$";
+    /// A host of a site, by the name of its Node.
+    HostId, "host", is_dotted, "letters, digits, -, _ and .", "^[A-Za-z0-9_.-]{1,64}$";
     /// A pool of like workers within a cluster.
     PoolId, "pool", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
     /// Who speaks on the bus: one storefront, one hypervisor, one service.
     PrincipalId, "principal", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
     /// A region, such as `us-central-dfw-1`.
     RegionName, "region", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
+    /// A size of planes, such as `small`.
+    SizeName, "size", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
     /// Where servers come from: a hypervisor, as its principal calls it.
     SourceId, "source", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
     /// The name of one stream of a machine, such as the exchange `main`.
     StreamName, "stream", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
+    /// A taint of hosts, such as `walras.dev/spot`.
+    TaintName, "taint", is_label, "letters, digits, -, _, . and /", "^[A-Za-z0-9_./-]{1,64}$";
     /// A tenant.
     TenantId, "tenant", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
+    /// A zone: hosts that may fail together.
+    ZoneName, "zone", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
 }
 
 /// A bid is known by the id of the command that placed it.

@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use proto::decode;
 use proto::envelope::{Answers, Commands, EventBatch, Refused};
 use proto::market::{Answer, MarketCommand, MarketEvent, MarketReport};
+use proto::placement::{PlacementAnswer, PlacementCommand, PlacementEvent};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -87,6 +88,14 @@ fn every_file_is_read_and_written_in_the_same_bytes() {
             "answers" => comes_back::<Answers<Answer>>(&name, &text),
             "refused" => comes_back::<Refused>(&name, &text),
             "report" => comes_back::<MarketReport>(&name, &text),
+            "placement-command" => {
+                comes_back::<PlacementCommand>(&name, &text);
+                let read = decode::commands::<PlacementCommand>(text.as_bytes()).unwrap();
+                assert!(matches!(&read[..], [Ok(_)]), "{name}: {read:?}");
+            }
+            "placement-commands" => comes_back::<Commands<PlacementCommand>>(&name, &text),
+            "placement-events" => comes_back::<EventBatch<PlacementEvent>>(&name, &text),
+            "placement-answers" => comes_back::<Answers<PlacementAnswer>>(&name, &text),
             other => panic!("{name}: nothing is called {other}"),
         }
     }
@@ -118,6 +127,13 @@ proptest! {
             },
             Err(refused) => prop_assert!(!refused.refusal.field.is_empty()),
         }
+        match decode::commands::<PlacementCommand>(&payload) {
+            Ok(commands) => for refused in commands.into_iter().filter_map(Result::err) {
+                prop_assert!(!refused.refusal.field.is_empty());
+            },
+            Err(refused) => prop_assert!(!refused.refusal.field.is_empty()),
+        }
+        let _ = serde_json::from_slice::<EventBatch<PlacementEvent>>(&payload);
         let _ = serde_json::from_slice::<EventBatch<MarketEvent>>(&payload);
         let _ = serde_json::from_slice::<Answers<Answer>>(&payload);
         let _ = serde_json::from_slice::<Refused>(&payload);

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::choose::Shortage;
 use super::resettle::AtRisk;
-use super::{Amounts, HostTerms, PLACES_MAX, PlaneTerms, Site};
+use super::{Amounts, HostTerms, PLACES_MAX, PlaneOrd, PlaneTerms, Site};
 
 /// Most hosts that are advised at once; a site that lacks more is told so many, and the rest when they are there.
 pub const ADVISED_MAX: u32 = 64;
@@ -54,6 +55,14 @@ impl Site {
         }
         let advice = |((zone, region, capacity), hosts)| Advice { hosts, zone, region, capacity };
         advised.into_iter().map(advice).collect()
+    }
+
+    /// A usual host near to a plane's workers, in the zone with the fewest of its replicas; none if no region is near
+    /// enough.
+    pub fn another(&self, plane: PlaneOrd) -> Option<Advice> {
+        let risk = AtRisk { plane, on: None, gone_at: None, shortage: Shortage::Full };
+        let HostTerms { zone, region, capacity, .. } = self.helpful(&risk)?;
+        Some(Advice { hosts: 1, zone, region, capacity })
     }
 
     /// A host that would take a replica.

@@ -5,6 +5,7 @@
 //! get there is for [`rollout`](crate::rollout).
 
 mod advice;
+mod carry;
 mod choose;
 mod consolidate;
 mod resettle;
@@ -19,6 +20,7 @@ use crate::pack::{AMOUNT_MAX, HOSTS_MAX, PERMILLE, PLANES_MAX, less_reserve};
 use shelf::{Label, Scale, Shelf};
 
 pub use advice::{ADVISED_MAX, Advice};
+pub use carry::{SavedHost, SavedPlane, SavedSite};
 pub use choose::{Score, Shortage};
 pub use consolidate::Consolidation;
 pub use resettle::{AtRisk, Move, Resettled};
@@ -63,7 +65,7 @@ struct Plane {
 }
 
 /// A site's hosts and planes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Site {
     resources: usize,
     scale: Scale,
@@ -113,22 +115,38 @@ impl Site {
     /// When a number is past its bound.
     pub fn add_host(&mut self, terms: &HostTerms) -> Result<HostOrd, SiteError> {
         most("hosts", self.hosts.len() as u64 + 1, HOSTS_MAX as u64 + self.free_hosts.len() as u64)?;
-        most("zone", terms.zone.into(), u64::from(PLACES_MAX - 1))?;
-        most("region", terms.region.into(), u64::from(PLACES_MAX - 1))?;
-        self.amounts("capacity", &terms.capacity)?;
+        self.check_host(terms)?;
+        let ord = self.free_hosts.pop_first().unwrap_or(self.hosts.len() as HostOrd);
+        self.insert_host(ord, terms)?;
+        Ok(ord)
+    }
+
+    fn insert_host(&mut self, ord: HostOrd, terms: &HostTerms) -> Result<(), SiteError> {
         let label = Label { zone: terms.zone, region: terms.region, taints: terms.taints };
         let shelf = self.shelf(label)?;
         let capacity = terms.capacity.map(|amount| less_reserve(amount, self.surge_reserve_permille));
         let host = Host { label, shelf, capacity, gone_at: None, open: false, planes: Vec::new() };
-        let ord = self.free_hosts.pop_first().unwrap_or(self.hosts.len() as HostOrd);
-        if ord as usize == self.hosts.len() {
-            self.hosts.push(None);
-            self.rooms.push([0; RESOURCES_MAX]);
+        if ord as usize >= self.hosts.len() {
+            self.hosts.resize(ord as usize + 1, None);
+            self.rooms.resize(ord as usize + 1, [0; RESOURCES_MAX]);
         }
         self.hosts[ord as usize] = Some(host);
         self.rooms[ord as usize] = capacity.map(|amount| amount as i64);
         self.open(ord);
-        Ok(ord)
+        Ok(())
+    }
+
+    /// Whether there may be such a host.
+    ///
+    /// # Errors
+    /// When a number is past its bound.
+    pub fn check_host(&self, terms: &HostTerms) -> Result<(), SiteError> {
+        most("zone", terms.zone.into(), u64::from(PLACES_MAX - 1))?;
+        most("region", terms.region.into(), u64::from(PLACES_MAX - 1))?;
+        self.amounts("capacity", &terms.capacity)?;
+        let label = Label { zone: terms.zone, region: terms.region, taints: terms.taints };
+        let labels = self.shelves.len() as u64 + u64::from(!self.shelf_of.contains_key(&label));
+        most("combinations of zone, region and taints", labels, LABELS_MAX as u64)
     }
 
     /// Forgets a host that is gone, with whatever is on it. Planes that lose a replica by it are short of one.
@@ -177,8 +195,7 @@ impl Site {
     /// When a number is past its bound.
     pub fn add_plane(&mut self, terms: &PlaneTerms) -> Result<PlaneOrd, SiteError> {
         most("planes", self.planes.len() as u64 + 1, PLANES_MAX as u64 + self.free_planes.len() as u64)?;
-        most("replicas", terms.replicas.into(), PLANE_REPLICAS_MAX.into())?;
-        self.amounts("request", &terms.request)?;
+        self.check_plane(terms)?;
         let ord = self.free_planes.pop_first().unwrap_or(self.planes.len() as PlaneOrd);
         if ord as usize == self.planes.len() {
             self.planes.push(None);
@@ -187,6 +204,15 @@ impl Site {
             Some(Plane { terms: *terms, on: Vec::with_capacity(terms.replicas as usize) });
         self.note_missing(ord);
         Ok(ord)
+    }
+
+    /// Whether there may be such a plane.
+    ///
+    /// # Errors
+    /// When a number is past its bound.
+    pub fn check_plane(&self, terms: &PlaneTerms) -> Result<(), SiteError> {
+        most("replicas", terms.replicas.into(), PLANE_REPLICAS_MAX.into())?;
+        self.amounts("request", &terms.request)
     }
 
     /// Forgets a plane and frees its room.
@@ -210,13 +236,13 @@ impl Site {
     /// # Errors
     /// When there is no such plane, or a number is past its bound.
     pub fn amend_plane(&mut self, plane: PlaneOrd, terms: &PlaneTerms) -> Result<(), SiteError> {
-        most("replicas", terms.replicas.into(), PLANE_REPLICAS_MAX.into())?;
-        self.amounts("request", &terms.request)?;
+        self.check_plane(terms)?;
         let mut on = self.plane(plane)?.on.clone();
         for host in &on {
             self.take(plane, *host);
         }
-        on.sort_by_key(|host| !self.is_open(*host));
+        // By number, not by age: what is decided is a function of where replicas are, not of how they came there.
+        on.sort_unstable_by_key(|host| (!self.is_open(*host), *host));
         on.truncate(terms.replicas as usize);
         if let Some(plane) = &mut self.planes[plane as usize] {
             plane.terms = *terms;

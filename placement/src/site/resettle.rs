@@ -191,9 +191,11 @@ impl Site {
         let resource = self.scarcest(&request);
         let from = self.scale.step(resource, request[resource] as i64);
         let mut tried = 0;
-        for shelf in 0..self.shelves.len() {
+        // By label, so that it does not matter which of them was there first.
+        let shelves: Vec<u32> = self.shelf_of.values().copied().collect();
+        for shelf in shelves {
             let hosts: Vec<HostOrd> =
-                self.shelves[shelf].down_from(resource, from).take(TRIED_MAX as usize).collect();
+                self.shelves[shelf as usize].down_from(resource, from).take(TRIED_MAX as usize).collect();
             for host in hosts {
                 if except == Some(host) || !self.allowed(plane, host) {
                     continue;
@@ -215,7 +217,14 @@ impl Site {
                         return None;
                     }
                     self.take(other, host);
+                    // The newcomer is still where it was while the other makes room for it.
+                    if let Some(from) = except {
+                        self.put(plane, from);
+                    }
                     let found = self.choose(other, Some(host));
+                    if let Some(from) = except {
+                        self.take(plane, from);
+                    }
                     self.put(other, host);
                     if let Ok(score) = found {
                         return Some((other, host, score.host));

@@ -10,7 +10,7 @@ const STEPS: usize = 1_024;
 const WORD_BITS: usize = u64::BITS as usize;
 
 /// How a resource's room is cut into steps: powers of two, as every change of room asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Scale([u32; RESOURCES_MAX]);
 
 impl Scale {

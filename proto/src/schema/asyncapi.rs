@@ -15,25 +15,49 @@ const OPERATIONS: [(Role, bool, &str, &[&str], &str); 14] = [
         Role::Gateway,
         true,
         "command",
-        &["command", "commands"],
-        "Bids of tenants whose tokens it has checked.",
+        &["command", "commands", "placement-command", "placement-commands"],
+        "Bids and clusters of tenants whose tokens it has checked.",
     ),
-    (Role::Gateway, false, "answer", &["answers"], "Answers, awards and notices of the bids it placed."),
+    (
+        Role::Gateway,
+        false,
+        "answer",
+        &["answers", "placement-answers"],
+        "Answers, awards and notices of what it asked.",
+    ),
     (Role::Gateway, false, "event", &["events"], "Everything, to answer readers from its own view."),
     (Role::Gateway, true, "query", &["question"], "What stands, to begin from or to read once."),
-    (Role::Hypervisor, true, "command", &["command", "commands"], "What servers it has (`SupplyOffered`)."),
-    (Role::Hypervisor, false, "answer", &["answers"], "Answers to what it offered."),
+    (
+        Role::Hypervisor,
+        true,
+        "command",
+        &["command", "commands", "placement-command", "placement-commands"],
+        "What servers (`SupplyOffered`) and hosts (`OfferHost`) it has, and which of these go (`NoticeHost`).",
+    ),
+    (Role::Hypervisor, false, "answer", &["answers", "placement-answers"], "Answers to what it offered."),
     (
         Role::Operator,
         true,
         "command",
-        &["command", "commands"],
-        "Markets, rules, trust; anything a storefront may.",
+        &["command", "commands", "placement-command", "placement-commands"],
+        "Markets, rules, trust, hosts, data stores; anything a storefront may.",
     ),
-    (Role::Operator, false, "answer", &["answers"], "Answers to what it asked."),
-    (Role::Service, true, "event", &["events"], "The owner of a stream says what it decided."),
+    (Role::Operator, false, "answer", &["answers", "placement-answers"], "Answers to what it asked."),
+    (
+        Role::Service,
+        true,
+        "event",
+        &["events", "placement-events"],
+        "The owner of a stream says what it decided.",
+    ),
     (Role::Service, false, "query", &["question"], "The owner of a stream answers from a view of it."),
-    (Role::Service, true, "answer", &["answers"], "The owner of a stream answers each sender."),
+    (
+        Role::Service,
+        true,
+        "answer",
+        &["answers", "placement-answers"],
+        "The owner of a stream answers each sender.",
+    ),
     (Role::Service, true, "price", &["report"], "The owner of an exchange reports each changed market."),
 ];
 
@@ -56,8 +80,8 @@ pub(super) fn document() -> Value {
 }
 
 fn channels() -> Value {
-    let stream = id("The machine's stream: for the market, the exchange.");
-    let machine = json!({ "description": "The machine that decides.", "enum": ["market"] });
+    let stream = id("The machine's stream: for the market, the exchange; for placement, the site.");
+    let machine = json!({ "description": "The machine that decides.", "enum": ["market", "placement"] });
     let role = json!({
         "description": "What the sender is; the broker's permissions fix it.",
         "enum": Role::ALL.map(Role::token),
@@ -72,20 +96,20 @@ fn channels() -> Value {
                  and as often as it is sent."
             ),
             "parameters": { "machine": &machine, "stream": &stream, "role": role, "principal": &sender },
-            "messages": references(&["command", "commands"]),
+            "messages": references(&["command", "commands", "placement-command", "placement-commands"]),
         },
         "event": {
             "address": format!("{ROOT}.event.{{machine}}.{{stream}}"),
             "description": "Whole batches of what a machine decided, without gaps. For services only: they carry every \
                 tenant's facts.",
             "parameters": { "machine": machine, "stream": stream },
-            "messages": references(&["events"]),
+            "messages": references(&["events", "placement-events"]),
         },
         "answer": {
             "address": format!("{ROOT}.answer.{{principal}}"),
             "description": "What concerns one sender of commands.",
             "parameters": { "principal": id("Who is answered.") },
-            "messages": references(&["answers"]),
+            "messages": references(&["answers", "placement-answers"]),
         },
         "query": {
             "address": format!("{ROOT}.query.{{machine}}.{{stream}}.{{question}}"),
@@ -95,10 +119,10 @@ fn channels() -> Value {
                 Walras-Refused says in words why there is no answer.",
             "parameters": {
                 "machine": { "description": "Who is asked: a machine, or `transcript` for what its rounds leave.",
-                    "enum": ["market", "transcript"] },
+                    "enum": ["market", "placement", "transcript"] },
                 "stream": id("The machine's stream: for the market, the exchange."),
                 "question": { "description": "What is asked.",
-                    "enum": ["state", "bids", "markets", "history", "records", "salts"] },
+                    "enum": ["state", "bids", "markets", "history", "records", "salts", "clusters", "orders", "site"] },
             },
             "messages": references(&["question"]),
         },
@@ -178,7 +202,8 @@ fn messages() -> Value {
             "summary": "Which part is asked for. Of `state`, nothing; the others take what they need of these fields.",
             "contentType": "application/json",
             "payload": { "type": "object", "properties": {
-                "tenant": { "type": "string", "description": "bids: whose." },
+                "tenant": { "type": "string", "description": "bids, clusters: whose." },
+                "cluster": { "type": "string", "description": "clusters: only this one." },
                 "bid": { "type": "string", "description": "bids: only this one." },
                 "market": { "type": "string", "description": "markets: only this one; history: of which." },
                 "from": { "type": "string", "format": "date-time", "description": "history: from this instant on." },
@@ -189,6 +214,14 @@ fn messages() -> Value {
                 "end": { "type": "string", "enum": ["cancelled", "expired"], "description": "salts: how it ended." },
             } },
         },
+        "placement-command": message("placement-command.schema.json", "placement-command", "One command to placement",
+            "Something asked of placement, with an id chosen by the sender. Unknown fields are refused."),
+        "placement-commands": message("placement-commands.schema.json", "placement-commands",
+            "An envelope of commands to placement", "Commands sent together; each is decided and answered for itself."),
+        "placement-events": message("placement-events.schema.json", "placement-events", "A batch of placement's events",
+            "What one turn of placement decided. Readers tolerate fields they do not know."),
+        "placement-answers": message("placement-answers.schema.json", "placement-answers", "Placement's answers",
+            "What one turn of placement means for one principal. Readers tolerate fields they do not know."),
         "report": message("market-report.schema.json", "report", "Public figures",
             "Price, lowest winning bid, reserve, supply and demand of one market."),
     })

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::envelope::{Answers, Commands, EventBatch, Refused};
 use crate::market::{Answer, MarketCommand, MarketEvent, MarketReport};
+use crate::placement::{PlacementAnswer, PlacementCommand, PlacementEvent};
 
 /// A message's schema: its file, what it is called, what it is for.
 struct Message {
@@ -24,7 +25,7 @@ struct Message {
 }
 
 /// Every message there is. Append-only: names and files are public.
-const MESSAGES: [Message; 6] = [
+const MESSAGES: [Message; 10] = [
     Message {
         file: "market-command.schema.json",
         name: "market:command",
@@ -60,6 +61,30 @@ const MESSAGES: [Message; 6] = [
         name: "refused",
         title: "The answer to a command that was not carried out",
         schema: written_by_us::<Refused>,
+    },
+    Message {
+        file: "placement-command.schema.json",
+        name: "placement:command",
+        title: "A command to placement",
+        schema: read_by_us::<PlacementCommand>,
+    },
+    Message {
+        file: "placement-commands.schema.json",
+        name: "placement:commands",
+        title: "An envelope of commands to placement",
+        schema: read_by_us::<Commands<PlacementCommand>>,
+    },
+    Message {
+        file: "placement-events.schema.json",
+        name: "placement:events",
+        title: "A batch of placement's events",
+        schema: written_by_us::<EventBatch<PlacementEvent>>,
+    },
+    Message {
+        file: "placement-answers.schema.json",
+        name: "placement:answers",
+        title: "Placement's answers to one principal",
+        schema: written_by_us::<Answers<PlacementAnswer>>,
     },
 ];
 

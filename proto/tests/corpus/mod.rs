@@ -3,6 +3,7 @@
 mod answers;
 mod commands;
 mod events;
+mod placement;
 
 use std::str::FromStr;
 
@@ -15,7 +16,7 @@ pub(crate) type Golden = (String, String);
 
 /// Every file of the corpus as today's types write it.
 pub(crate) fn all() -> Vec<Golden> {
-    [commands::all(), events::all(), answers::all()].concat()
+    [commands::all(), events::all(), answers::all(), placement::all()].concat()
 }
 
 /// Every variant of an enum without data, as a list that does not compile while it misses one.

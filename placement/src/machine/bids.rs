@@ -1,0 +1,41 @@
+//! Bids as they come to stand and end: the only thing of the market that a plane's sleep depends on.
+
+use proto::market::BidNumber;
+use proto::placement::{BidStands, PlaneNumber};
+use proto::{StreamName, Timestamp};
+
+use super::Placement;
+use super::digest::digest_of_bid;
+
+impl Placement {
+    pub(super) fn follow_bids(
+        &mut self,
+        at: Timestamp,
+        exchange: &StreamName,
+        sequence: u64,
+        placed: &[BidStands],
+        ended: &[BidNumber],
+    ) {
+        self.routed.insert(exchange.clone(), sequence);
+        for bid in placed {
+            let Some(number) = self.plane_named(&bid.tenant, &bid.cluster).map(|plane| plane.number) else {
+                continue;
+            };
+            if self.bids.insert((exchange.clone(), bid.bid), number).is_none() {
+                self.bids_sum = self.bids_sum.wrapping_add(digest_of_bid(exchange, bid.bid, number));
+                self.change_plane(at, number, |plane| plane.bids += 1);
+            }
+        }
+        for bid in ended {
+            if let Some(number) = self.forget_bid(exchange, *bid) {
+                self.change_plane(at, number, |plane| plane.bids = plane.bids.saturating_sub(1));
+            }
+        }
+    }
+
+    pub(super) fn forget_bid(&mut self, exchange: &StreamName, bid: BidNumber) -> Option<PlaneNumber> {
+        let number = self.bids.remove(&(exchange.clone(), bid))?;
+        self.bids_sum = self.bids_sum.wrapping_sub(digest_of_bid(exchange, bid, number));
+        Some(number)
+    }
+}
