@@ -115,9 +115,13 @@ impl Tariff {
         }
     }
 
-    /// From which instant on prices are kept one by one.
+    /// From which instant on prices are kept one by one. While none has been let go this is always: before the first
+    /// there was no price, and a flat rate needs none.
     pub(crate) fn kept_from(&self) -> Timestamp {
-        self.points.front().map_or(Timestamp::MIN, |point| Timestamp::from_micros(point.at_micros))
+        match self.points.front() {
+            Some(point) if self.points.len() >= PRICE_POINTS_KEPT => Timestamp::from_micros(point.at_micros),
+            _ => Timestamp::MIN,
+        }
     }
 
     /// The prices between two instants, as far back as they are kept: from, to, micro-dollars per hour.

@@ -404,6 +404,20 @@ fn what_is_summed_up_is_charged_all_the_same() {
     assert_eq!(world.billing.fault(), None);
 }
 
+/// A worker that was dead from before the market's first price pays nothing, at a flat rate too.
+#[test]
+fn death_reaches_back_behind_the_first_price() {
+    let mut world = World::new();
+    let part = Part { bid: 3, pick: 0, units: 2 };
+    world.act(&Op::Grant(3, 3));
+    world.act(&Op::Ready(part));
+    world.pass(1);
+    world.act(&Op::Price(1, Some(0)));
+    world.act(&Op::Dead(part, 1));
+    world.pass(HOUR);
+    world.check();
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
