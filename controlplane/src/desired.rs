@@ -1,80 +1,10 @@
 //! What is to be: planes as placement ordered them, and what holds for the whole site.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::str::FromStr;
 
+use proto::placement::{Driver, KubernetesVersion, PlaneNumber};
 use proto::{ClusterId, TenantId, Timestamp};
 use serde::Serialize;
-
-/// A plane's number within its site, as placement counts.
-pub type PlaneNumber = u64;
-
-/// Why a text is no version.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a version is v1.MINOR.PATCH, such as \"v1.35.0\"; this is {0:?}")]
-pub struct VersionError(String);
-
-/// A version of Kubernetes, `v1.MINOR.PATCH`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    /// The minor version: an upgrade passes through each.
-    pub minor: u16,
-    /// The patch.
-    pub patch: u16,
-}
-
-impl Version {
-    /// The next step on the way to another version: one minor at most. `None` if the way would lead down.
-    pub(crate) fn toward(self, other: Self) -> Option<Self> {
-        if other < self {
-            return None;
-        }
-        let next = self.minor.saturating_add(1);
-        Some(if other.minor > next { Self { minor: next, patch: 0 } } else { other })
-    }
-}
-
-impl FromStr for Version {
-    type Err = VersionError;
-
-    fn from_str(text: &str) -> Result<Self, VersionError> {
-        let parts = text.strip_prefix("v1.").and_then(|rest| rest.split_once('.'));
-        let read = parts
-            .and_then(|(minor, patch)| Some(Self { minor: minor.parse().ok()?, patch: patch.parse().ok()? }));
-        // Only what is written back the same was read: no signs, no leading zeros.
-        read.filter(|version| version.to_string() == text)
-            .ok_or_else(|| VersionError(text.chars().take(32).collect()))
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "v1.{}.{}", self.minor, self.patch)
-    }
-}
-
-/// What keeps planes' data.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Driver {
-    /// etcd, one prefix per plane.
-    Etcd,
-    /// `MySQL`, one database per plane.
-    MySql,
-    /// `PostgreSQL`, one database per plane.
-    PostgreSql,
-}
-
-impl Driver {
-    /// As Kamaji spells it.
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Etcd => "etcd",
-            Self::MySql => "MySQL",
-            Self::PostgreSql => "PostgreSQL",
-        }
-    }
-}
 
 /// So much of every resource.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,7 +33,7 @@ pub struct Plane {
     /// By when, where a host goes.
     pub gone_at: Option<Timestamp>,
     /// Which version.
-    pub version: Version,
+    pub version: KubernetesVersion,
     /// What each replica takes.
     pub request: Amount,
     /// Where its data are kept.
@@ -256,32 +186,5 @@ impl Desired {
     /// The planes of a tenant, in the order of their numbers.
     pub fn planes_of(&self, tenant: &TenantId) -> impl Iterator<Item = (PlaneNumber, &Plane)> {
         self.planes.get(tenant).into_iter().flatten().map(|(number, plane)| (*number, plane))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Version;
-
-    fn version(text: &str) -> Version {
-        text.parse().unwrap()
-    }
-
-    #[test]
-    fn upgrades_pass_through_each_minor() {
-        let steps = |from: &str, to: &str| version(from).toward(version(to)).map(|next| next.to_string());
-        assert_eq!(steps("v1.33.4", "v1.33.9").as_deref(), Some("v1.33.9"));
-        assert_eq!(steps("v1.33.4", "v1.34.2").as_deref(), Some("v1.34.2"));
-        assert_eq!(steps("v1.33.4", "v1.36.2").as_deref(), Some("v1.34.0"));
-        assert_eq!(steps("v1.34.0", "v1.33.9"), None);
-        assert_eq!(steps("v1.34.2", "v1.34.1"), None);
-    }
-
-    #[test]
-    fn only_plain_versions_are_read() {
-        assert_eq!(version("v1.35.2"), Version { minor: 35, patch: 2 });
-        for bad in ["", "1.35.0", "v1.35", "v2.35.0", "v1.035.0", "v1.+5.0", "v1.35.0-rc1", "v1.99999.0"] {
-            assert!(bad.parse::<Version>().is_err(), "{bad:?}");
-        }
     }
 }

@@ -16,10 +16,7 @@ mod observed;
 
 pub use announce::announce;
 pub use change::{Change, Request};
-pub use desired::{
-    Amount, DataStore, Desired, Driver, Exposure, Plane, PlaneNumber, SecretKey, Site, Toleration, Version,
-    VersionError,
-};
+pub use desired::{Amount, DataStore, Desired, Exposure, Plane, SecretKey, Site, Toleration};
 pub use diff::{
     GATE_SECONDS_MAX, Note, Phase, Plan, PlaneState, ROLLOUT_SECONDS_MAX, Reason, diff, diff_site,
     diff_tenant,

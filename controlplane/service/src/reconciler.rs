@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use controlplane::{
-    Change, Desired, Kind, Observed, Plan, Plane, PlaneNumber, PlaneState, Request, Touched, Unreadable,
-    announce, diff_site, diff_tenant, namespace_name,
+    Change, Desired, Kind, Observed, Plan, Plane, PlaneState, Request, Touched, Unreadable, announce,
+    diff_site, diff_tenant, namespace_name,
 };
 use kube::Client;
+use proto::placement::PlaneNumber;
 use proto::{TenantId, Timestamp};
 use runtime::shell::Stop;
 use runtime::telemetry::{Meter, MeterError};

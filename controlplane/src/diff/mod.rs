@@ -10,11 +10,12 @@ mod tenants;
 
 use std::collections::BTreeSet;
 
+use proto::placement::{KubernetesVersion, PlaneNumber};
 use proto::{TenantId, Timestamp};
 
 use crate::change::Change;
 use crate::cover::covers;
-use crate::desired::{Desired, PlaneNumber, Version};
+use crate::desired::Desired;
 use crate::kind::Kind;
 use crate::manifest::{self, Manifest};
 use crate::name::namespace_name;
@@ -130,7 +131,7 @@ pub struct PlaneState {
     /// Hosts with a replica that serves.
     pub ready_on: BTreeSet<String>,
     /// The version that is served, once there is one.
-    pub version: Option<Version>,
+    pub version: Option<KubernetesVersion>,
     /// Where it is reached, once that is known.
     pub endpoint: Option<String>,
     /// The Secret with its administrator's kubeconfig, once there is one.

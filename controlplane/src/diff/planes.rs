@@ -7,15 +7,16 @@
 use std::collections::BTreeSet;
 
 use proto::Timestamp;
+use proto::placement::{KubernetesVersion, PlaneNumber};
 
 use super::seen::Seen;
 use super::tenants::{Place, blocked, number_of, steered};
 use super::{Note, Phase, Plan, PlaneState, ROLLOUT_SECONDS_MAX, Reason, pods};
 use crate::change::Change;
 use crate::cover::covers;
-use crate::desired::{Plane, PlaneNumber, Version};
+use crate::desired::Plane;
 use crate::kind::Kind;
-use crate::manifest::{self, Manifest, PlaneTerms};
+use crate::manifest::{self, Manifest, PlaneTerms, kamaji_driver};
 use crate::name::plane_name;
 use crate::observed::{Host, Object, Pod, at, text};
 
@@ -85,7 +86,7 @@ fn create(place: &Place<'_>, number: PlaneNumber, plane: &Plane, name: &str, pla
         let message = format!("pods of what was {}/{name} have not ended", place.namespace);
         return blocked(number, Note { reason: Reason::NameEnding, message });
     }
-    if let Err(note) = usable(place, &plane.data_store, plane.driver.word()) {
+    if let Err(note) = usable(place, &plane.data_store, kamaji_driver(plane.driver)) {
         return blocked(number, note);
     }
     let site = &place.desired.site;
@@ -120,7 +121,13 @@ fn policies_stand(place: &Place<'_>) -> bool {
 }
 
 impl Standing<'_> {
-    fn manifest(&self, place: &Place<'_>, version: Version, data_store: &str, rollout: u64) -> Manifest {
+    fn manifest(
+        &self,
+        place: &Place<'_>,
+        version: KubernetesVersion,
+        data_store: &str,
+        rollout: u64,
+    ) -> Manifest {
         let (number, plane, site) = (self.number, self.plane, &place.desired.site);
         let terms = PlaneTerms { number, plane, site, version, data_store, rollout };
         match self.kind {
@@ -142,7 +149,7 @@ impl Standing<'_> {
         } else if is_elsewhere {
             let driver = place.observed.object(Kind::DataStore, "", seen.data_store);
             let driver = driver.and_then(|store| text(&store.body, &["spec", "driver"]));
-            match usable(place, &plane.data_store, driver.unwrap_or(plane.driver.word())) {
+            match usable(place, &plane.data_store, driver.unwrap_or(kamaji_driver(plane.driver))) {
                 Ok(()) => {
                     let moved = self.manifest(place, version, &plane.data_store, seen.rollout);
                     self.ask(place, moved, plan, state);
@@ -179,9 +186,9 @@ impl Standing<'_> {
     }
 
     /// The version to ask for now: the next minor on the way, never an older one.
-    fn next_version(&self, notes: &mut Vec<Note>) -> Version {
+    fn next_version(&self, notes: &mut Vec<Note>) -> KubernetesVersion {
         let Some(asked) = self.seen.version else { return self.plane.version };
-        if let Some(next) = asked.toward(self.plane.version) {
+        if let Some(next) = toward(asked, self.plane.version) {
             // One upgrade ends before the next is asked for.
             return if self.seen.installed.is_none_or(|installed| installed == asked) { next } else { asked };
         }
@@ -233,7 +240,7 @@ impl Standing<'_> {
 
     /// Moves one pod. One of several is evicted, and its successor is held until it may go where it belongs; the only
     /// one is replaced by a rollout, in which the new pod serves before the old one ends.
-    fn relocate(&self, place: &Place<'_>, version: Version, plan: &mut Plan) {
+    fn relocate(&self, place: &Place<'_>, version: KubernetesVersion, plan: &mut Plan) {
         let (away, missing) = self.displaced();
         let takes_pods = |host: &str| place.observed.host(host).is_some_and(Host::takes_pods);
         // Where new pods are not held, another would come up anywhere, and be moved again, and again.
@@ -257,5 +264,31 @@ impl Standing<'_> {
             let (namespace, name) = (place.namespace.to_owned(), (*name).to_owned());
             plan.changes.push(Change::Evict { namespace, name, uid: pod.uid.clone() });
         }
+    }
+}
+
+/// The next step on the way from one version to another: one minor at most. `None` if the way would lead down.
+fn toward(from: KubernetesVersion, to: KubernetesVersion) -> Option<KubernetesVersion> {
+    if to < from {
+        return None;
+    }
+    let next = from.minor.saturating_add(1);
+    Some(if to.minor > next { KubernetesVersion { minor: next, patch: 0 } } else { to })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::toward;
+
+    #[test]
+    fn upgrades_pass_through_each_minor() {
+        let steps = |from: &str, to: &str| {
+            toward(from.parse().unwrap(), to.parse().unwrap()).map(|next| next.to_string())
+        };
+        assert_eq!(steps("v1.33.4", "v1.33.9").as_deref(), Some("v1.33.9"));
+        assert_eq!(steps("v1.33.4", "v1.34.2").as_deref(), Some("v1.34.2"));
+        assert_eq!(steps("v1.33.4", "v1.36.2").as_deref(), Some("v1.34.0"));
+        assert_eq!(steps("v1.34.0", "v1.33.9"), None);
+        assert_eq!(steps("v1.34.2", "v1.34.1"), None);
     }
 }

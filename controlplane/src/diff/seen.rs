@@ -1,15 +1,16 @@
 //! What a plane says of itself, and whether it has come to rest.
 
+use proto::placement::KubernetesVersion;
+
 use crate::ROLLOUT;
-use crate::desired::Version;
 use crate::observed::{Object, Pod, at, number, text};
 
 /// A plane as Kamaji shows it.
 pub(super) struct Seen<'a> {
     /// The version that is asked for.
-    pub(super) version: Option<Version>,
+    pub(super) version: Option<KubernetesVersion>,
     /// The version that is served.
-    pub(super) installed: Option<Version>,
+    pub(super) installed: Option<KubernetesVersion>,
     /// The data store that is asked for.
     pub(super) data_store: &'a str,
     /// The data store that has the data, once there is one.

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use proto::placement::PlaneNumber;
 use proto::{TenantId, Timestamp};
 
 use super::{Note, Phase, Plan, PlaneState, Reason, planes, pods};
 use crate::PLANE_LABEL;
-use crate::desired::{Desired, Plane, PlaneNumber};
+use crate::desired::{Desired, Plane};
 use crate::kind::Kind;
 use crate::manifest;
 use crate::name::plane_name;

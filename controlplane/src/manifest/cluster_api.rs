@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use proto::placement::Driver;
 use serde::Serialize;
 
 use super::plane::{
@@ -10,7 +11,7 @@ use super::plane::{
     containers, pod_metadata, probes, spread, strategy, tolerations,
 };
 use super::{Manifest, Metadata, Resources, Spec, manifest};
-use crate::desired::{Driver, Toleration};
+use crate::desired::Toleration;
 use crate::kind::Kind;
 use crate::name::namespace_name;
 

@@ -16,7 +16,7 @@ use crate::{APPLIED, MANAGED_BY, PLANE_LABEL};
 
 pub(crate) use cluster_api::cluster_api_plane;
 pub(crate) use plane::{PlaneTerms, plane};
-pub(crate) use site::{data_store, policies};
+pub(crate) use site::{data_store, kamaji_driver, policies};
 pub(crate) use tenant::{budget, tenant};
 
 /// Bytes of the digest of what was applied: it tells apart what one plane is asked to be one time and the next.

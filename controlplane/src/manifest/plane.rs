@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use proto::placement::{Driver, KubernetesVersion, PlaneNumber};
 use serde::Serialize;
 
 use super::tenant::ACCOUNT;
 use super::{Manifest, Metadata, Resources, Spec, manifest};
 use crate::ROLLOUT;
-use crate::desired::{Amount, Driver, Exposure, Plane, PlaneNumber, Site, Toleration, Version};
+use crate::desired::{Amount, Exposure, Plane, Site, Toleration};
 use crate::kind::Kind;
 use crate::name::{namespace_name, plane_name};
 
@@ -59,7 +60,7 @@ pub(crate) struct PlaneTerms<'a> {
     pub(crate) number: PlaneNumber,
     pub(crate) plane: &'a Plane,
     pub(crate) site: &'a Site,
-    pub(crate) version: Version,
+    pub(crate) version: KubernetesVersion,
     pub(crate) data_store: &'a str,
     /// Another number makes new pods.
     pub(crate) rollout: u64,
@@ -379,8 +380,10 @@ pub(super) fn addons(request: Amount) -> Addons {
 
 #[cfg(test)]
 mod tests {
+    use proto::placement::Driver;
+
     use super::{addons, containers};
-    use crate::desired::{Amount, Driver};
+    use crate::desired::Amount;
 
     #[test]
     fn containers_request_together_what_the_replica_does() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use proto::placement::Driver;
 use serde::Serialize;
 
 use super::{Manifest, Metadata, Spec, manifest};
@@ -137,6 +138,15 @@ pub(crate) fn policies() -> [Manifest; 2] {
     ]
 }
 
+/// A driver as Kamaji spells it.
+pub(crate) const fn kamaji_driver(driver: Driver) -> &'static str {
+    match driver {
+        Driver::Etcd => "etcd",
+        Driver::MySql => "MySQL",
+        Driver::PostgreSql => "PostgreSQL",
+    }
+}
+
 /// A data store.
 pub(crate) fn data_store(name: &str, store: &DataStore) -> Manifest {
     let leaf = |key: &SecretKey| Leaf { secret_reference: key.clone() };
@@ -147,7 +157,7 @@ pub(crate) fn data_store(name: &str, store: &DataStore) -> Manifest {
     let tls = Tls { certificate_authority: pair(&store.authority), client_certificate: pair(&store.client) };
     let has_tls = tls.certificate_authority.is_some() || tls.client_certificate.is_some();
     let spec = Store {
-        driver: store.driver.word(),
+        driver: kamaji_driver(store.driver),
         endpoints: store.endpoints.clone(),
         basic_auth: store
             .basic_auth

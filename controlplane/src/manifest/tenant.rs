@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use proto::placement::PlaneNumber;
 use serde::Serialize;
 
 use super::{Manifest, Metadata, Spec, manifest};
 use crate::PLANE_OF_POD;
-use crate::desired::{Plane, PlaneNumber};
+use crate::desired::Plane;
 use crate::kind::Kind;
 use crate::name::{namespace_name, plane_name};
 

@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use cluster::request::Request;
 use cluster::{Cluster, Settings};
 use controlplane::{
-    Amount, Change, Desired, Driver, Kind, Observed, PLANE_LABEL, PLANE_OF_POD, Phase, Plan, Plane,
-    PlaneNumber, PlaneState, Reason, diff, namespace_name, plane_name,
+    Amount, Change, Desired, Kind, Observed, PLANE_LABEL, PLANE_OF_POD, Phase, Plan, Plane, PlaneState,
+    Reason, diff, namespace_name, plane_name,
 };
 use proto::Timestamp;
+use proto::placement::{Driver, PlaneNumber};
 use serde_json::{Value, json};
 
 /// Steps that anything may take to come to rest.
