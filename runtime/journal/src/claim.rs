@@ -72,6 +72,7 @@ const HOLDER: &str = "SELECT owner, generation, expires_at_micros FROM claims WH
 
 /// The row stays, because the generation must never be forgotten.
 const RELEASE: &str = "UPDATE claims SET expires_at_micros = 0 WHERE stream = $1 AND owner = $2";
+const RELEASE_ALL: &str = "UPDATE claims SET expires_at_micros = 0 WHERE owner = $1";
 
 impl Journal {
     /// Claims `stream` for `owner` from `now_micros` for `ttl_micros`, or renews the claim. Returns the claim in
@@ -124,6 +125,20 @@ impl Journal {
         let query = sqlx::query(RELEASE).bind(stream).bind(owner.as_str());
         let done = self.within(query.execute(lent.connection())).await;
         done.map_err(|source| self.failed(OPERATION, stream, source))?;
+        lent.give_back();
+        Ok(())
+    }
+
+    /// Gives back every stream that `owner` holds, in its name: for one that knows it is gone.
+    ///
+    /// # Errors
+    /// A database error; the claims then run out by themselves.
+    pub async fn release_all(&self, owner: &Owner) -> Result<(), JournalError> {
+        const OPERATION: &str = "release all";
+        let mut lent = self.writer(OPERATION, "-").await?;
+        let query = sqlx::query(RELEASE_ALL).bind(owner.as_str());
+        let done = self.within(query.execute(lent.connection())).await;
+        done.map_err(|source| self.failed(OPERATION, "-", source))?;
         lent.give_back();
         Ok(())
     }

@@ -92,7 +92,7 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     for (stream, principal, filter) in parties.access.replays() {
         bus.ensure_replay(stream, &principal, &filter).await?;
     }
-    let owner = owner::owner(&config.data_dir, &unique())?;
+    let owner = owner::owner(&config.data_dir, &unique(), &journal).await?;
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
     market_service::start(&mut shell, &bus, &journal, &config, &owner, parties.trusted())?;
     let address = start_gateway(&mut shell, &bus, &config, &principal, &parties.tokens).await?;
@@ -164,7 +164,7 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
             bus.ensure_replay(stream, &principal, &filter).await?;
         }
         let trusted = parties::trusted(&config);
-        let owner = owner::owner(&config.data_dir, &unique())?;
+        let owner = owner::owner(&config.data_dir, &unique(), &journal).await?;
         market_service::start(&mut shell, &bus, &journal, &config, &owner, &trusted)?;
     } else {
         if !ground::wait_for_streams(&config, &bus).await? {

@@ -1,71 +1,103 @@
-//! Under which name this process claims streams.
+//! Under which name this process claims streams, and whose claims it inherits.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read as _, Write as _};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use journal::Owner;
+use journal::{Journal, Owner};
 
-/// The file in the data folder that holds the name.
+/// The file in the data folder that holds the name of whoever works in it, or did last.
 const FILE: &str = "owner";
 /// More than any name has, in bytes.
 const NAME_BYTES_MAX: u64 = 128;
 
-/// The name of whoever works in the data folder, the same from start to start: one that was killed is followed at
-/// once, because the claim it left behind is its successor's. The file is locked until this process ends, however it
-/// ends; so of two processes in one folder the second goes by `unique`, a name of its own, and waits for the claim.
-/// Were a lock ever not kept, as on some network file systems, the journal's fence would still let only one write.
+/// Takes `unique` as the name of this run. The data folder remembers who worked in it last; as that process is gone
+/// (the file is locked until its process ends, however it ends), its claims are given up in its name, so that one that
+/// was killed is followed at once, and with a newer generation. Of two processes in one folder the second inherits
+/// nothing and waits until the claim runs out. Were a lock ever not kept, as on some network file systems, the
+/// journal's fence would still let only one write.
 ///
 /// # Errors
-/// When the file cannot be read or written.
-pub(super) fn owner(data_dir: &Path, unique: &str) -> Result<Owner> {
+/// When the file cannot be read or written, or the journal does not answer.
+pub(super) async fn owner(data_dir: &Path, unique: &str, journal: &Journal) -> Result<Owner> {
+    let owner = Owner::new(unique)?;
     let path = data_dir.join(FILE);
-    let (name, locked) = name(&path, unique).with_context(|| path.display().to_string())?;
-    // Until the process ends, not until some value is dropped.
-    std::mem::forget(locked);
-    Ok(Owner::new(name)?)
+    let Some(mut file) = locked(&path).with_context(|| path.display().to_string())? else {
+        return Ok(owner);
+    };
+    if let Some(last) = last(&mut file) {
+        journal.release_all(&last).await?;
+    }
+    // Only now: a process that dies before leaves its predecessor's name to the next.
+    sign(&mut file, &owner).with_context(|| path.display().to_string())?;
+    // Locked until the process ends, not until some value is dropped.
+    std::mem::forget(file);
+    Ok(owner)
 }
 
-/// The name, and the locked file it is from.
-fn name(path: &Path, unique: &str) -> Result<(String, Option<File>)> {
-    let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+/// The file, locked; `None` while another process has it.
+fn locked(path: &Path) -> Result<Option<File>> {
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
     match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Ok((unique.to_owned(), None)),
-        Err(TryLockError::Error(error)) => return Err(error.into()),
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error.into()),
     }
+}
+
+/// Who worked here last. What a crash cut off, or is not ours, names nobody.
+fn last(file: &mut File) -> Option<Owner> {
     let mut name = String::new();
-    // What is not text is no name either.
-    let is_read = std::io::Read::by_ref(&mut file).take(NAME_BYTES_MAX).read_to_string(&mut name).is_ok();
-    if is_read && Owner::new(name.as_str()).is_ok() {
-        return Ok((name, Some(file)));
-    }
+    file.take(NAME_BYTES_MAX).read_to_string(&mut name).ok()?;
+    Owner::new(name).ok()
+}
+
+fn sign(file: &mut File, owner: &Owner) -> std::io::Result<()> {
     file.set_len(0)?;
-    std::io::Seek::rewind(&mut file)?;
-    file.write_all(unique.as_bytes())?;
-    file.sync_all()?;
-    Ok((unique.to_owned(), Some(file)))
+    file.rewind()?;
+    file.write_all(owner.as_str().as_bytes())?;
+    file.sync_all()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MINUTE_MICROS: i64 = 60_000_000;
+
+    #[tokio::test]
+    async fn the_next_process_inherits_the_stream_at_once_and_one_beside_it_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", dir.path().join("journal.db").display());
+        let journal = Journal::open(&url).await.unwrap();
+        let first = owner(dir.path(), "first-1", &journal).await.unwrap();
+        assert_eq!(first.as_str(), "first-1");
+        assert_eq!(journal.claim("s", &first, 1, MINUTE_MICROS).await.unwrap().generation, 1);
+        // Beside it: the file is locked.
+        let beside = owner(dir.path(), "beside-2", &journal).await.unwrap();
+        assert!(journal.claim("s", &beside, 2, MINUTE_MICROS).await.unwrap().is_held_by(&first));
+        // A folder whose process is gone: the same name in it, and nobody who holds the lock.
+        for (name, generation) in [("next-3", 2), ("last-4", 3)] {
+            let folder = tempfile::tempdir().unwrap();
+            std::fs::copy(dir.path().join(FILE), folder.path().join(FILE)).unwrap();
+            let next = owner(folder.path(), name, &journal).await.unwrap();
+            let claim = journal.claim("s", &next, 3, MINUTE_MICROS).await.unwrap();
+            assert!(claim.is_held_by(&next), "{name} waits for {}", claim.owner);
+            assert_eq!(claim.generation, generation);
+            std::fs::copy(folder.path().join(FILE), dir.path().join(FILE)).unwrap();
+        }
+    }
+
     #[test]
-    fn the_name_goes_to_who_comes_next_and_never_to_two_at_once() {
+    fn what_is_no_name_names_nobody() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);
-        let (first, locked) = name(&path, "a-1").unwrap();
-        assert_eq!((first.as_str(), locked.is_some()), ("a-1", true));
-        let (beside, not_locked) = name(&path, "b-2").unwrap();
-        assert_eq!((beside.as_str(), not_locked.is_none()), ("b-2", true));
-        drop(locked);
-        assert_eq!(name(&path, "c-3").unwrap().0, "a-1");
-        // Cut by a crash, or not ours: made anew.
         for damaged in ["", "two words\n", "\u{fc}"] {
             std::fs::write(&path, damaged).unwrap();
-            assert_eq!(name(&path, "d-4").unwrap().0, "d-4", "{damaged:?}");
+            assert_eq!(last(&mut locked(&path).unwrap().unwrap()), None, "{damaged:?}");
         }
+        std::fs::write(&path, "somebody-7").unwrap();
+        assert_eq!(last(&mut locked(&path).unwrap().unwrap()), Owner::new("somebody-7").ok());
     }
 }

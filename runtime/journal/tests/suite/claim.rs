@@ -47,6 +47,23 @@ fn a_released_stream_is_free_and_its_generation_still_grows() {
 }
 
 #[test]
+fn one_that_is_gone_gives_back_all_it_held_and_nothing_else() {
+    on_both(async |fresh| {
+        let (gone, other, next) = (owner("gone"), owner("other"), owner("next"));
+        let claim = async |stream, owner| fresh.journal.claim(stream, owner, 100, TTL).await.unwrap();
+        for (stream, owner) in [("a", &gone), ("b", &gone), ("c", &other)] {
+            claim(stream, owner).await;
+        }
+        fresh.journal.release_all(&gone).await.unwrap();
+        for stream in ["a", "b"] {
+            let taken = claim(stream, &next).await;
+            assert_eq!((&taken.owner, taken.generation), (&next, 2), "{stream}");
+        }
+        assert!(claim("c", &next).await.is_held_by(&other));
+    });
+}
+
+#[test]
 fn of_many_at_once_one_gets_it() {
     on_both(async |fresh| {
         for round in 0..5 {
