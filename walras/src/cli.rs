@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use market::billing::Month;
 use proto::market::BidOption;
-use proto::{BidId, ClusterId, CommandId, MarketId, PoolId, TenantId, Timestamp};
+use proto::placement::KubernetesVersion;
+use proto::{
+    BidId, ClusterId, CommandId, DataStoreId, MarketId, PoolId, RegionName, StreamName, TenantId, Timestamp,
+};
 use runtime::config::ConfigFlags;
 
 use crate::client::Connection;
@@ -26,6 +29,8 @@ pub enum Command {
     Up(UpArgs),
     /// Run the market service.
     Market(ServiceArgs),
+    /// Run the placement service.
+    Placement(ServiceArgs),
     /// Run the gateway: HTTP API and web console.
     Gateway(ServiceArgs),
     /// Place a bid.
@@ -42,6 +47,9 @@ pub enum Command {
     Leases(LeasesArgs),
     /// Show your bill for a month.
     Bill(BillArgs),
+    /// Clusters: hosted control planes for your workers.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// List your units that have to leave.
     Notices(ReadArgs),
     /// Show today's prices, or one market's history.
@@ -219,6 +227,74 @@ pub struct BillArgs {
     pub connection: Connection,
 }
 
+/// What may be done with clusters.
+#[derive(Debug, Subcommand)]
+pub enum ClusterCommand {
+    /// Ask for a cluster.
+    Create(CreateClusterArgs),
+    /// List your clusters.
+    List(ReadArgs),
+    /// Give a cluster another version of Kubernetes: one minor version at a time.
+    Upgrade(UpgradeClusterArgs),
+    /// Wake a cluster that sleeps.
+    Wake(NamedClusterArgs),
+    /// Give a cluster up, with everything in it.
+    Delete(NamedClusterArgs),
+}
+
+/// A new cluster.
+#[derive(Clone, Debug, Args)]
+pub struct CreateClusterArgs {
+    /// Its name.
+    pub cluster: ClusterId,
+    /// The request's id; made up where it is missing.
+    #[arg(long)]
+    pub id: Option<CommandId>,
+    /// The version of Kubernetes, such as v1.35.0.
+    #[arg(long)]
+    pub version: KubernetesVersion,
+    /// A region of its workers; may be repeated.
+    #[arg(long = "region", value_name = "REGION", required = true)]
+    pub regions: Vec<RegionName>,
+    /// One replica of its control plane instead of several.
+    #[arg(long)]
+    pub single: bool,
+    /// Where its data are kept; chosen where it is missing.
+    #[arg(long)]
+    pub data_store: Option<DataStoreId>,
+    /// After so many seconds without workers and bids it sleeps.
+    #[arg(long)]
+    pub sleep_after_seconds: Option<u32>,
+    /// At which site; the first one where it is missing.
+    #[arg(long)]
+    pub site: Option<StreamName>,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Another version for a cluster.
+#[derive(Clone, Debug, Args)]
+pub struct UpgradeClusterArgs {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// The version, such as v1.36.0.
+    pub version: KubernetesVersion,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Which cluster.
+#[derive(Clone, Debug, Args)]
+pub struct NamedClusterArgs {
+    /// Which cluster.
+    pub cluster: ClusterId,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// A reading command without further choice.
 #[derive(Clone, Debug, Args)]
 pub struct ReadArgs {
@@ -320,6 +396,8 @@ mod tests {
             "walras amend first --version 1 --quantity 2 --option eu-alder-1/gp.large=0.045",
             "walras bid --id first --quantity 2 --option eu-alder-1/gp.large=0.030:0.050",
             "walras acknowledge first 1 2",
+            "walras cluster create prod --version v1.35.0 --region eu-alder-1 --single --sleep-after-seconds 3600",
+            "walras cluster upgrade prod v1.36.0",
             "walras nats-accounts --config walras.toml",
             "walras replay --audit --json",
         ]

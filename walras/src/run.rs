@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::{Command, SimulateCommand};
-use crate::commands::{bids, broker, files, leases, prices, replay, simulate};
+use crate::commands::{bids, broker, clusters, files, leases, prices, replay, simulate};
 
 /// A command that was refused, or input that is wrong.
 const REFUSED: u8 = 2;
@@ -16,6 +16,7 @@ pub fn run(command: Command) -> ExitCode {
     let outcome = match command {
         Command::Up(arguments) => return crate::up::up(&arguments),
         Command::Market(arguments) => return crate::up::market(&arguments),
+        Command::Placement(arguments) => return crate::up::placement(&arguments),
         Command::Gateway(arguments) => return crate::up::gateway(&arguments),
         Command::NatsServer { arguments } => Err(runtime::nats::guard::exec(arguments).into()),
         Command::NatsAccounts(arguments) => broker::accounts(&arguments),
@@ -27,6 +28,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Bids(arguments) => bids::list(&arguments),
         Command::Leases(arguments) => leases::leases(&arguments),
         Command::Bill(arguments) => leases::bill(&arguments),
+        Command::Cluster(command) => clusters::run(&command),
         Command::Notices(arguments) => bids::notices(&arguments),
         Command::Prices(arguments) => prices::prices(&arguments),
         Command::Watch(arguments) => prices::watch(&arguments),

@@ -10,10 +10,9 @@ use super::settings::Config;
 impl Config {
     /// Everybody who may connect to the broker, and the streams that their rights are about.
     pub fn access(&self) -> Access {
-        let stream = |stream: &proto::StreamName| MachineStream {
-            machine: ServiceRole::Market,
-            stream: stream.clone(),
-        };
+        let exchanges = self.market.exchanges.keys().map(|stream| (ServiceRole::Market, stream));
+        let sites = self.placement.sites.keys().map(|stream| (ServiceRole::Placement, stream));
+        let streams = exchanges.chain(sites);
         let services = self.services.iter().map(|one| ServiceUser {
             principal: one.principal.clone(),
             role: one.role,
@@ -25,7 +24,9 @@ impl Config {
             tenants: one.tenants.clone(),
         });
         Access {
-            streams: self.market.exchanges.keys().map(stream).collect(),
+            streams: streams
+                .map(|(machine, stream)| MachineStream { machine, stream: stream.clone() })
+                .collect(),
             services: services.collect(),
             storefronts: storefronts.collect(),
             hypervisors: parties(&self.hypervisors),

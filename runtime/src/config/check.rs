@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::catalogue::MARKETS_MAX;
 use super::settings::{Config, EXCHANGES_MAX};
+use super::site::{self, SITES_MAX};
 
 /// Tenants, storefronts and other parties, each list.
 pub const PARTIES_MAX: usize = 100_000;
@@ -33,6 +34,7 @@ fn fault(key: impl Into<String>, problem: impl Into<String>) -> Result<(), Fault
 pub(super) fn check(config: &Config) -> Result<(), Fault> {
     check_bus(config)?;
     check_exchanges(config)?;
+    check_sites(config)?;
     check_numbers(config)?;
     check_parties(config)?;
     let (gateway, admin) = (config.gateway.listen, config.admin.listen);
@@ -123,6 +125,19 @@ fn check_exchanges(config: &Config) -> Result<(), Fault> {
         if exchange.rules.standing_bids_per_tenant_max > exchange.rules.standing_bids_max {
             let problem = "is more than standing_bids_max";
             return fault(format!("{key}.rules.standing_bids_per_tenant_max"), problem);
+        }
+    }
+    Ok(())
+}
+
+fn check_sites(config: &Config) -> Result<(), Fault> {
+    let sites = &config.placement.sites;
+    if sites.len() > SITES_MAX {
+        return fault("placement.sites", format!("{} sites, at most {SITES_MAX}", sites.len()));
+    }
+    for (name, settings) in sites {
+        if let Some((key, problem)) = site::problem(settings) {
+            return fault(format!("placement.sites.{name}.{key}"), problem);
         }
     }
     Ok(())

@@ -22,6 +22,7 @@ mod parties;
 mod reading;
 mod secret;
 mod settings;
+mod site;
 
 use std::ffi::OsString;
 use std::fs;
@@ -37,8 +38,9 @@ pub use parties::{Party, PublicKey, Service, Storefront, Tenant};
 pub use secret::{MASK, SecretUrl, TokenHash};
 pub use settings::{
     AdminSettings, BusSettings, Config, DemoSettings, EXCHANGES_MAX, ExchangeSettings, GatewaySettings,
-    JournalSettings, LogFormat, MarketSection, RunnerSettings, TelemetrySettings,
+    JournalSettings, LogFormat, MarketSection, PlacementSection, RunnerSettings, TelemetrySettings,
 };
+pub use site::{DATA_STORES_MAX, DataStoreSettings, HOSTS_MAX, HostSettings, SITES_MAX, SiteSettings};
 
 use catalogue::Catalogue;
 use layers::{Node, PREFIX};

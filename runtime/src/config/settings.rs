@@ -15,6 +15,7 @@ use crate::bus::StreamSpec;
 use super::catalogue::CatalogueMarket;
 use super::parties::{Party, Service, Storefront, Tenant};
 use super::secret::SecretUrl;
+use super::site::SiteSettings;
 
 /// The configuration of every service: one file describes one installation, and each service takes its part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +29,8 @@ pub struct Config {
     pub journal: JournalSettings,
     /// The market service.
     pub market: MarketSection,
+    /// The placement service.
+    pub placement: PlacementSection,
     /// How machines are run.
     pub runner: RunnerSettings,
     /// The HTTP door for tenants.
@@ -59,6 +62,7 @@ impl Default for Config {
             bus: BusSettings::default(),
             journal: JournalSettings::default(),
             market: MarketSection::default(),
+            placement: PlacementSection::default(),
             runner: RunnerSettings::default(),
             gateway: GatewaySettings::default(),
             admin: AdminSettings::default(),
@@ -180,6 +184,21 @@ impl ExchangeSettings {
     /// Every market of the exchange: those of the catalogue, then those given beside it.
     pub fn all_markets(&self) -> impl Iterator<Item = &CatalogueMarket> {
         self.from_catalogue.iter().chain(&self.markets)
+    }
+}
+
+/// The placement service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PlacementSection {
+    /// The sites, by the name of their stream.
+    pub sites: BTreeMap<StreamName, SiteSettings>,
+}
+
+impl Default for PlacementSection {
+    fn default() -> Self {
+        let main = "main".parse().map(|name| (name, SiteSettings::default()));
+        Self { sites: main.into_iter().collect() }
     }
 }
 

@@ -5,15 +5,16 @@
 use super::metric::{Kind, Metric, Unit};
 
 /// Every service there is.
-pub const SERVICES: [&str; 5] = ["market", "controlplane", "gateway", "nats", "process"];
+pub const SERVICES: [&str; 6] = ["market", "placement", "controlplane", "gateway", "nats", "process"];
 
 /// Services that run a machine.
-const RUNNERS: &[&str] = &["market"];
+const RUNNERS: &[&str] = &["market", "placement"];
 const MARKET: &[&str] = &["market"];
+const PLACEMENT: &[&str] = &["placement"];
 const CONTROLPLANE: &[&str] = &["controlplane"];
 const GATEWAY: &[&str] = &["gateway"];
 /// Services that hold a connection to the bus.
-const BUS: &[&str] = &["market", "gateway"];
+const BUS: &[&str] = &["market", "placement", "gateway"];
 const NATS: &[&str] = &["nats"];
 const PROCESS: &[&str] = &["process"];
 
@@ -142,6 +143,40 @@ declare! {
         "Time between a notice and the instant its unit is gone.";
     NOTICE_BREACHES: MARKET, "notice_breaches", Total, Counter, ["stream"],
         "Units given less notice than their market promises, without having asked to leave, and units whose server died.";
+
+    // Placement: one site, one stream.
+    PLANES: PLACEMENT, "", Count("planes"), Gauge, ["stream"],
+        "Planes there are, those that sleep and are being deleted included.";
+    PLANES_ASLEEP: PLACEMENT, "asleep", Count("planes"), Gauge, ["stream"],
+        "Planes that sleep.";
+    PLANES_AT_RISK: PLACEMENT, "at_risk", Count("planes"), Gauge, ["stream", "reason"],
+        "Planes with a replica that is missing or may be lost, by reason: no-hosts, too-large, full, too-late.";
+    PLANES_SLOW: PLACEMENT, "slow", Count("planes"), Gauge, ["stream"],
+        "Planes that answer, commit or reconcile more slowly than they should.";
+    HOSTS: PLACEMENT, "", Count("hosts"), Gauge, ["stream"],
+        "Hosts there are, leaving ones included.";
+    HOSTS_LEAVING: PLACEMENT, "leaving", Count("hosts"), Gauge, ["stream"],
+        "Hosts under notice.";
+    HOSTS_ADVISED: PLACEMENT, "advised", Count("hosts"), Gauge, ["stream"],
+        "Hosts that would give a place to every replica that has none.";
+    HOSTS_USED: PLACEMENT, "used", Count("permille"), Gauge, ["stream", "resource"],
+        "What planes take of the hosts that stay, the surge reserve counted as taken, by resource: cpu, memory.";
+    HOSTS_STRANDED: PLACEMENT, "stranded", Count("permille"), Gauge, ["stream", "resource"],
+        "What is free on hosts on which no replica of the smallest size has room, by resource: cpu, memory.";
+    MOVES_UNDER_WAY: PLACEMENT, "under_way", Count("moves"), Gauge, ["stream"],
+        "Moves of replicas that have begun and are not done.";
+    MOVES_WAITING: PLACEMENT, "waiting", Count("moves"), Gauge, ["stream"],
+        "Moves of replicas that are decided and wait for their turn.";
+    MOVES_DECIDED: PLACEMENT, "moves_decided", Total, Counter, ["stream", "cause"],
+        "Moves of replicas decided, by cause: missing, notice, room.";
+    MOVES_FAILED: PLACEMENT, "moves_failed", Total, Counter, ["stream"],
+        "Moves that took longer than they may and began again.";
+    REPLICAS_LOST: PLACEMENT, "replicas_lost", Total, Counter, ["stream"],
+        "Replicas that were still on a host when it was gone.";
+    HOST_NOTICE_LEAD: PLACEMENT, "host_notice_lead", Seconds, Histogram(NOTICE_SECONDS), ["stream"],
+        "Time between a host's notice and the instant it is gone.";
+    MOVE_DURATION: PLACEMENT, "move_duration", Seconds, Histogram(NOTICE_SECONDS), ["stream"],
+        "Time from the beginning of a move to its end.";
 
     // The gateway.
     REQUESTS: GATEWAY, "requests", Total, Counter, ["route", "status"],

@@ -2,6 +2,7 @@
 
 pub mod bids;
 pub mod broker;
+pub mod clusters;
 pub mod files;
 pub mod leases;
 pub mod prices;

@@ -1,37 +1,37 @@
-//! The gateway's side of the bus: asks the market and waits for its answer, and keeps a view to read from.
+//! The gateway's side of the bus: asks the market and waits for its answer, and keeps a view to read from. The answers
+//! of sites come with those of the market, and are given on.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use market::view::View;
 use market::view::json::BidAlone;
-use proto::envelope::Answers;
 use proto::machine::{Command as _, Role, Sender};
 use proto::market::{Accepted, Answer, BidOption, LeaseNumber, MarketCommand};
-use proto::{BidId, CommandId, MarketId, PrincipalId, StreamName, TenantId};
+use proto::placement::PlacementAnswer;
+use proto::{BidId, MarketId, PrincipalId, StreamName, TenantId};
 use runtime::batcher::{Batcher, SendError};
 use runtime::bus::{Bus, ReadEnd};
-use tokio::sync::oneshot;
+use serde::Deserialize;
+use serde_json::value::RawValue;
 
 use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recent::{Followed, Place};
+use super::sites::Sites;
+use super::waiting::Waiting;
 
 /// How long a request waits for its answer before the tenant is told to ask again.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 /// How long a read waits for the view to get as far as it was asked to.
 const READ_WAIT: Duration = Duration::from_secs(5);
-/// Requests that may wait for an answer at once.
-const WAITING_MAX: usize = 65_536;
 /// Messages taken from the answer stream at a time.
 const ANSWER_MESSAGES_MAX: usize = 1_024;
 /// Bytes taken from the answer stream at a time.
 const ANSWER_BYTES_MAX: usize = 8 << 20;
-
-/// Who waits for which command.
-type Waiting = Mutex<HashMap<(TenantId, CommandId), oneshot::Sender<Answer>>>;
 
 /// One exchange as the gateway sees it.
 struct Exchange {
@@ -44,7 +44,9 @@ pub struct Desk {
     bus: Bus,
     exchanges: BTreeMap<StreamName, Exchange>,
     first: StreamName,
-    waiting: Arc<Waiting>,
+    waiting: Arc<Waiting<Answer>>,
+    /// The sites, which are placement's.
+    pub(super) sites: Sites,
 }
 
 impl Desk {
@@ -56,25 +58,29 @@ impl Desk {
         bus: &Bus,
         principal: PrincipalId,
         exchanges: &[StreamName],
+        sites: &[StreamName],
         unique: &str,
     ) -> anyhow::Result<Self> {
         let Some(first) = exchanges.first().cloned() else {
             anyhow::bail!("market.exchanges: none is listed")
         };
         let sender = Sender { role: Role::Gateway, principal };
-        let waiting = Arc::<Waiting>::default();
+        let waiting = Arc::<Waiting<Answer>>::default();
+        let at_sites = Arc::<Waiting<PlacementAnswer>>::default();
         let end = bus.stream_state(proto::subject::ANSWER_STREAM).await?;
         let after =
             (end.last > 0).then_some(runtime::bus::Position { created: end.created, sequence: end.last });
         let subject = proto::subject::answer(&sender.principal);
         let answers = bus.read(proto::subject::ANSWER_STREAM, &subject, after).await?;
-        tokio::spawn(hand_out(answers, Arc::clone(&waiting)));
+        tokio::spawn(hand_out(answers, Arc::clone(&waiting), Arc::clone(&at_sites)));
+        let sites = Sites::open(bus, &sender, sites, unique, at_sites);
         let open = |name: &StreamName| {
             let subject = proto::subject::command("market", name, &sender);
             let batcher = Batcher::start(bus.clone(), subject, format!("{unique}.{name}"));
             (name.clone(), Exchange { batcher, mirror: Mirror::start(bus.clone(), name.clone()) })
         };
-        Ok(Self { bus: bus.clone(), exchanges: exchanges.iter().map(open).collect(), first, waiting })
+        let exchanges = exchanges.iter().map(open).collect();
+        Ok(Self { bus: bus.clone(), exchanges, first, waiting, sites })
     }
 
     /// The exchange that clears a market; the first one for a market nobody knows, which refuses it by name.
@@ -143,37 +149,19 @@ impl Desk {
         let payload = serde_json::to_vec(&command)
             .map_err(|error| Problem::malformed("body", "", &error.to_string()))?;
         let key = (tenant, command.id().clone());
-        let answer = self.wait_for_answer(key.clone())?;
+        let answer = self.waiting.wait(key.clone())?;
         let outcome = async {
             exchange.batcher.send(Bytes::from(payload)).await.map_err(|error| unsent(&error))?;
             answer.await.map_err(|_| Problem::outcome_unknown("this gateway is stopping"))
         };
         let outcome = tokio::time::timeout(ANSWER_WAIT, outcome).await;
-        self.forget(&key);
+        self.waiting.forget(&key);
         match outcome {
             Ok(Ok(Answer::Accepted(accepted))) => Ok(accepted),
             Ok(Ok(Answer::Refused(refused))) => Err(refused.into()),
             Ok(Ok(_)) => Err(Problem::outcome_unknown("the market answered with something else")),
             Ok(Err(problem)) => Err(problem),
             Err(_) => Err(Problem::outcome_unknown("the market has not answered in time")),
-        }
-    }
-
-    fn wait_for_answer(&self, key: (TenantId, CommandId)) -> Result<oneshot::Receiver<Answer>, Problem> {
-        let (told, answer) = oneshot::channel();
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= WAITING_MAX {
-            return Err(Problem::too_many(1));
-        }
-        // A second request under the id takes the answer over; the first is told to ask again.
-        waiting.insert(key, told);
-        Ok(answer)
-    }
-
-    fn forget(&self, key: &(TenantId, CommandId)) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.get(key).is_some_and(oneshot::Sender::is_closed) {
-            waiting.remove(key);
         }
     }
 
@@ -249,7 +237,7 @@ impl Desk {
     }
 }
 
-fn unsent(error: &SendError) -> Problem {
+pub(super) fn unsent(error: &SendError) -> Problem {
     match error {
         SendError::TooLarge { bytes } => proto::envelope::Refusal::new(
             proto::envelope::RefusalReason::TooLarge,
@@ -262,8 +250,21 @@ fn unsent(error: &SendError) -> Problem {
     }
 }
 
+/// A letter of any machine, its answers unread.
+#[derive(Deserialize)]
+struct Letter<'a> {
+    #[serde(borrow)]
+    machine: Cow<'a, str>,
+    #[serde(borrow)]
+    answers: &'a RawValue,
+}
+
 /// Reads this gateway's answers for ever and hands each to the request that waits for it.
-async fn hand_out(mut answers: runtime::bus::Reader, waiting: Arc<Waiting>) {
+async fn hand_out(
+    mut answers: runtime::bus::Reader,
+    waiting: Arc<Waiting<Answer>>,
+    at_sites: Arc<Waiting<PlacementAnswer>>,
+) {
     loop {
         let batch = match answers.next_batch(ANSWER_MESSAGES_MAX, ANSWER_BYTES_MAX).await {
             Ok(batch) => batch,
@@ -276,23 +277,36 @@ async fn hand_out(mut answers: runtime::bus::Reader, waiting: Arc<Waiting>) {
             }
         };
         for delivery in batch {
-            match serde_json::from_slice::<Answers<Answer>>(&delivery.payload) {
-                Ok(told) => told.answers.into_iter().for_each(|answer| hand(&waiting, answer)),
-                Err(error) => tracing::error!(%error, subject = delivery.subject, "an answer cannot be read"),
+            if let Err(error) = hand(&delivery.payload, &waiting, &at_sites) {
+                tracing::error!(%error, subject = delivery.subject, "an answer cannot be read");
             }
         }
     }
 }
 
-fn hand(waiting: &Waiting, answer: Answer) {
-    let key = match &answer {
-        Answer::Accepted(accepted) => accepted.tenant.clone().map(|tenant| (tenant, accepted.id.clone())),
-        Answer::Refused(refused) => refused.tenant.clone().zip(refused.id.clone()),
-        _ => None,
-    };
-    let told = key.and_then(|key| waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&key));
-    if let Some(told) = told {
-        // Whoever asked may have gone away.
-        let _ = told.send(answer);
+fn hand(
+    payload: &[u8],
+    waiting: &Waiting<Answer>,
+    at_sites: &Waiting<PlacementAnswer>,
+) -> serde_json::Result<()> {
+    let letter: Letter<'_> = serde_json::from_slice(payload)?;
+    if letter.machine == "placement" {
+        for answer in serde_json::from_str::<Vec<PlacementAnswer>>(letter.answers.get())? {
+            let key = match &answer {
+                PlacementAnswer::Accepted(accepted) => accepted.tenant.clone().zip(Some(accepted.id.clone())),
+                PlacementAnswer::Refused(refused) => refused.tenant.clone().zip(refused.id.clone()),
+            };
+            at_sites.hand(key, answer);
+        }
+        return Ok(());
     }
+    for answer in serde_json::from_str::<Vec<Answer>>(letter.answers.get())? {
+        let key = match &answer {
+            Answer::Accepted(accepted) => accepted.tenant.clone().zip(Some(accepted.id.clone())),
+            Answer::Refused(refused) => refused.tenant.clone().zip(refused.id.clone()),
+            _ => None,
+        };
+        waiting.hand(key, answer);
+    }
+    Ok(())
 }

@@ -1,13 +1,14 @@
 //! The gateway: the HTTP API for tenants, its OpenAPI document, live events, and the web console.
 //!
-//! It decides nothing: commands go to the market under the tenant that the token names, reads come from a view
-//! that follows the market's events.
+//! It decides nothing: commands go to the market and to placement under the tenant that the token names, reads come
+//! from a view that follows the market's events, and from who runs a site.
 
 #![allow(clippy::result_large_err, reason = "a problem is the answer itself, made once for a request")]
 
 mod asked;
 pub mod bids;
 mod body;
+pub mod clusters;
 pub mod cursor;
 mod desk;
 pub mod familiar;
@@ -19,7 +20,9 @@ mod mirror;
 pub mod openapi;
 pub mod problem;
 mod recent;
+mod sites;
 mod transcripts;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,6 +107,9 @@ pub fn router(gateway: Arc<Gateway>, body_bytes_max: usize) -> Router {
         .route("/v1/bids/{id}", patch(bids::amend).delete(bids::cancel).get(bids::show))
         .route("/v1/bids/{id}/acknowledge", post(bids::acknowledge))
         .route("/v1/bids/{id}/salts", get(transcripts::salts))
+        .route("/v1/clusters", post(clusters::create).get(clusters::list))
+        .route("/v1/clusters/{cluster}", patch(clusters::change).delete(clusters::delete).get(clusters::show))
+        .route("/v1/clusters/{cluster}/wake", post(clusters::wake))
         .route("/v1/transcripts/{exchange}", get(transcripts::records))
         .route("/v1/leases", get(leases::list))
         .route("/v1/leases/{lease}", get(leases::show))

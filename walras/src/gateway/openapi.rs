@@ -3,11 +3,13 @@
 
 use market::view::json::{BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets};
 use market::view::transcript::{Record, Salts};
+use placement::machine::{ClusterView, ClustersView};
 use proto::market::{Answer, MarketReport};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
+use super::clusters::{ChangeRequest, CreateRequest};
 use super::cursor::InExchange;
 use super::familiar::{FamiliarHistory, FamiliarPercentiles};
 use super::live::{Following, Gap};
@@ -36,6 +38,10 @@ const EXCHANGE: (&str, &str, &str) =
     ("exchange", "string", "In which exchange; the first one, or the bid's own, where it is missing.");
 const IN_EXCHANGE: (&str, &str, &str) =
     ("exchange", "string", "In this exchange only; in one after the other where it is missing.");
+const SITE: (&str, &str, &str) = ("site", "string", "At which site; the first one where it is missing.");
+const REQUEST_ID: (&str, &str, &str) = ("id", "string", "The request's own id; made up where it is missing.");
+const WAIT_FOR_SITE: (&str, &str, &str) =
+    ("wait_for", "integer", "Wait until the site has got this far: the `sequence` of an answer.");
 const COMMAND_REFUSALS: &[u16] = &[400, 401, 403, 404, 409, 413, 415, 422, 429, 501, 503];
 const READ_REFUSALS: &[u16] = &[400, 401, 404, 422, 429, 503];
 
@@ -135,6 +141,84 @@ const OPERATIONS: &[Operation] = &[
         answer: "Salts",
         needs_token: true,
         refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "post",
+        path: "/v1/clusters",
+        id: "createCluster",
+        summary: "Ask for a cluster. Repeating the request with the same id and content has no further effect.",
+        path_parameters: &[],
+        query: &[],
+        body: Some("CreateRequest"),
+        success: 201,
+        answer: "ClusterView",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/clusters",
+        id: "listClusters",
+        summary: "Your clusters, by name.",
+        path_parameters: &[],
+        query: &[SITE, WAIT_FOR_SITE],
+        body: None,
+        success: 200,
+        answer: "ClustersView",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/clusters/{cluster}",
+        id: "showCluster",
+        summary: "One of your clusters.",
+        path_parameters: &["cluster"],
+        query: &[SITE, WAIT_FOR_SITE],
+        body: None,
+        success: 200,
+        answer: "ClusterView",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "patch",
+        path: "/v1/clusters/{cluster}",
+        id: "changeCluster",
+        summary: "Replace a cluster's terms, all of them, naming the version that is replaced.",
+        path_parameters: &["cluster"],
+        query: &[SITE],
+        body: Some("ChangeRequest"),
+        success: 200,
+        answer: "ClusterView",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "delete",
+        path: "/v1/clusters/{cluster}",
+        id: "deleteCluster",
+        summary: "Give a cluster up, with everything in it.",
+        path_parameters: &["cluster"],
+        query: &[REQUEST_ID, SITE],
+        body: None,
+        success: 200,
+        answer: "ClusterView",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "post",
+        path: "/v1/clusters/{cluster}/wake",
+        id: "wakeCluster",
+        summary: "Wake a cluster that sleeps; one that does not stays awake for its whole time again.",
+        path_parameters: &["cluster"],
+        query: &[REQUEST_ID, SITE],
+        body: None,
+        success: 200,
+        answer: "ClusterView",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
     },
     Operation {
         method: "get",
@@ -377,6 +461,10 @@ fn schemas() -> Value {
     generator.subschema_for::<PlaceRequest>();
     generator.subschema_for::<AmendRequest>();
     generator.subschema_for::<AcknowledgeRequest>();
+    generator.subschema_for::<CreateRequest>();
+    generator.subschema_for::<ChangeRequest>();
+    generator.subschema_for::<ClusterView>();
+    generator.subschema_for::<ClustersView>();
     generator.subschema_for::<BidAlone>();
     generator.subschema_for::<InExchange<Bids>>();
     generator.subschema_for::<InExchange<LeasePage>>();

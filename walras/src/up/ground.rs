@@ -48,7 +48,7 @@ impl Ground {
             }
             None => Self::of_service(config, SERVICE, shell).await?,
         };
-        ensure_streams(config, &ground.bus).await?;
+        ensure_streams(config, &ground.bus, &["market", "placement"]).await?;
         Ok(ground)
     }
 
@@ -133,12 +133,14 @@ pub(super) fn options(
     Ok(options)
 }
 
-/// Every stream of the configuration, in the shape that it says.
-fn streams(config: &Config) -> Vec<StreamSpec> {
+/// The streams of machines, in the shape that the configuration says.
+fn streams(config: &Config, machines: &[&str]) -> Vec<StreamSpec> {
     let mut specs = vec![layout::answer_stream(), layout::order_stream()];
-    for exchange in config.market.exchanges.keys() {
-        specs.push(layout::command_stream("market", exchange.as_str()));
-        specs.push(layout::event_stream("market", exchange.as_str()));
+    let exchanges = config.market.exchanges.keys().map(|exchange| ("market", exchange));
+    let sites = config.placement.sites.keys().map(|site| ("placement", site));
+    for (machine, stream) in exchanges.chain(sites).filter(|(machine, _)| machines.contains(machine)) {
+        specs.push(layout::command_stream(machine, stream.as_str()));
+        specs.push(layout::event_stream(machine, stream.as_str()));
     }
     for spec in &mut specs {
         config.bus.shape(spec);
@@ -146,9 +148,9 @@ fn streams(config: &Config) -> Vec<StreamSpec> {
     specs
 }
 
-/// Makes the streams that are missing.
-pub(super) async fn ensure_streams(config: &Config, bus: &Bus) -> Result<()> {
-    for spec in streams(config) {
+/// Makes streams of machines that are missing.
+pub(super) async fn ensure_streams(config: &Config, bus: &Bus, machines: &[&str]) -> Result<()> {
+    for spec in streams(config, machines) {
         bus.ensure_stream(&spec).await?;
     }
     Ok(())

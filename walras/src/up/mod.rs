@@ -43,6 +43,11 @@ pub fn market(arguments: &ServiceArgs) -> ExitCode {
     run(&arguments.config, |config| service(config, "market"))
 }
 
+/// Runs the placement service.
+pub fn placement(arguments: &ServiceArgs) -> ExitCode {
+    run(&arguments.config, |config| service(config, "placement"))
+}
+
 /// Runs the gateway.
 pub fn gateway(arguments: &ServiceArgs) -> ExitCode {
     run(&arguments.config, |config| service(config, "gateway"))
@@ -95,6 +100,7 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     let owner = owner::owner(&config.data_dir, &unique(), &journal).await?;
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
     market_service::start(&mut shell, &bus, &journal, &config, &owner, parties.trusted())?;
+    placement_service::start(&mut shell, &bus, &journal, &config, &owner)?;
     let address = start_gateway(&mut shell, &bus, &config, &principal, &parties.tokens).await?;
     let grants = grants::nobody();
     for exchange in exchanges.iter().filter(|_| wants_demo && config.demo.enabled) {
@@ -156,16 +162,20 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
         "bus.nats_url: is not set; a service by itself joins a broker that runs (walras up starts one)"
     );
     let Ground { bus, principal, .. } = Ground::of_service(&config, name, &mut shell).await?;
-    if name == "market" {
-        ground::ensure_streams(&config, &bus).await?;
+    if name == "market" || name == "placement" {
+        ground::ensure_streams(&config, &bus, &[name]).await?;
         keys::folder(&config.data_dir)?;
         let journal = open_journal(&config).await?;
         for (stream, principal, filter) in config.access().replays() {
             bus.ensure_replay(stream, &principal, &filter).await?;
         }
-        let trusted = parties::trusted(&config);
         let owner = owner::owner(&config.data_dir, &unique(), &journal).await?;
-        market_service::start(&mut shell, &bus, &journal, &config, &owner, &trusted)?;
+        if name == "market" {
+            let trusted = parties::trusted(&config);
+            market_service::start(&mut shell, &bus, &journal, &config, &owner, &trusted)?;
+        } else {
+            placement_service::start(&mut shell, &bus, &journal, &config, &owner)?;
+        }
     } else {
         if !ground::wait_for_streams(&config, &bus).await? {
             return Ok(shell);
@@ -212,9 +222,10 @@ async fn start_gateway(
     let address = listener.local_addr()?;
     let unique = unique();
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
+    let sites: Vec<StreamName> = config.placement.sites.keys().cloned().collect();
     let gateway = Arc::new(Gateway {
         identity: Identity::new(tokens.clone(), settings.requests_per_second, settings.burst),
-        desk: Desk::open(bus, principal.clone(), &exchanges, &unique).await?,
+        desk: Desk::open(bus, principal.clone(), &exchanges, &sites, &unique).await?,
         resources: resources(config),
         unique,
         made_up: AtomicU64::new(1),

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use walras::gateway::cursor::InExchange;
 use walras::gateway::familiar::FamiliarHistory;
 
+use super::clusters::clusters;
 use super::process::{Answered, Asked, Walras, until};
 use super::refusals::{self, check_problem};
 
@@ -35,6 +36,7 @@ fn the_gateway_does_what_its_document_says() {
     let standing: InExchange<Bids> = read(&walras.ask("demo", "GET", "/v1/bids", &Value::Null), 200);
     assert!(standing.page.bids.iter().all(|bid| !bid.bid.as_str().starts_with('x')), "no refused bid stands");
     the_transcript_opens(&walras);
+    clusters(&walras);
     familiar_history(&walras);
     a_flood_costs_only_its_sender(&walras);
     health(&walras);

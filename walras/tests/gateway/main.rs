@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that meets an error fails")]
 
 mod bus;
+mod clusters;
 mod http;
 mod live;
 mod process;

@@ -38,6 +38,12 @@ markets = [
 rules = { coalesce_milliseconds = 0 }
 markets = [{ region = "yew", class = "gp.small", reserve = "0.001" }]
 
+[placement.sites.main]
+data_stores = [{ id = "sql", driver = "mysql", units_max = 2 }]
+hosts = [
+  { id = "host-1", zone = "z1", region = "oak", cpu_milli = 4000, memory_mib = 8000, pods = 20, hypervisor = "hypervisor" },
+]
+
 [gateway]
 requests_per_second = 5
 burst = 400
@@ -120,8 +126,14 @@ impl Walras {
         Some(Self { child, _folder: folder, up, agent, seen: RefCell::default() })
     }
 
-    fn told(&self, name: &str) -> &str {
+    /// What it says of itself.
+    pub(crate) fn told(&self, name: &str) -> &str {
         self.up[name].as_str().unwrap()
+    }
+
+    /// Where a tenant's token is.
+    pub(crate) fn token_file(&self, tenant: &str) -> &Path {
+        Path::new(self.up["tokens"][tenant].as_str().unwrap())
     }
 
     /// What `Authorization` says for a tenant.
@@ -238,6 +250,12 @@ pub(crate) struct Party {
 }
 
 impl Party {
+    /// Speaks to the site instead of the exchange from now on.
+    pub(crate) fn to_placement(mut self) -> Self {
+        self.subject = self.subject.replace(".market.", ".placement.");
+        self
+    }
+
     /// Sends one message as it stands, and returns the answers to it: as many as it says.
     pub(crate) async fn say(&mut self, payload: impl Into<Bytes>, answers: usize) -> Vec<Value> {
         self.sent += 1;
