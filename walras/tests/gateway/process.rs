@@ -251,7 +251,7 @@ pub(crate) struct Party {
 
 impl Party {
     /// Speaks to the site instead of the exchange from now on.
-    pub(crate) fn to_placement(mut self) -> Self {
+    pub(crate) fn with_placement(mut self) -> Self {
         self.subject = self.subject.replace(".market.", ".placement.");
         self
     }
