@@ -424,6 +424,37 @@ fn who_strays_below_the_margin_comes_back_before_those_that_wait_there() {
     }
 }
 
+/// A ranking of a level is made anew when it has grown too far; that may come about in the middle of a clearing.
+#[test]
+fn many_of_a_level_move_in_one_clearing_however_many_came_late() {
+    for late in 1..150 {
+        let mut book = Book::new(Ladder::default(), price(1_000), PriceRule::default()).unwrap();
+        let mut lots = Vec::new();
+        for _ in 0..5 {
+            let terms =
+                LotTerms { limit: 30_000, plain_limit: None, age: book.age_next(), units: 2, held: 0 };
+            lots.push(book.insert(terms).unwrap());
+        }
+        book.set_supply(3).unwrap();
+        book.clear();
+        for _ in 0..late {
+            let terms =
+                LotTerms { limit: 30_000, plain_limit: None, age: book.age_next(), units: 2, held: 0 };
+            lots.push(book.insert(terms).unwrap());
+            book.clear();
+        }
+        let all = 2 * lots.len() as u32;
+        for supply in [all - 1, 3, all, 1] {
+            book.set_supply(supply).unwrap();
+            book.clear();
+            assert_eq!(book.sold(), supply, "{late} came late");
+            // The oldest win.
+            let expected = (0..lots.len() as u32).map(|place| supply.saturating_sub(2 * place).min(2));
+            assert_eq!(won(&book, &lots), expected.collect::<Vec<_>>(), "{late} came late, supply {supply}");
+        }
+    }
+}
+
 #[test]
 fn impossible_operations_are_refused_and_change_nothing() {
     let mut book = Book::new(Ladder::default(), price(1_000), PriceRule::default()).unwrap();
