@@ -54,6 +54,8 @@ pub enum Command {
     Notices(ReadArgs),
     /// Show today's prices, or one market's history.
     Prices(PricesArgs),
+    /// Say what a bid must offer to win so many servers now.
+    Quote(QuoteArgs),
     /// Follow prices and what happens to your bids.
     Watch(WatchArgs),
     /// Clear a book from a file.
@@ -303,6 +305,20 @@ pub struct ReadArgs {
     pub connection: Connection,
 }
 
+/// What a quote is for.
+#[derive(Clone, Debug, Args)]
+pub struct QuoteArgs {
+    /// How many servers, all of which are to win.
+    #[arg(long, default_value_t = 1)]
+    pub units: u32,
+    /// A market that would do: `dfw/gp.large`; may be repeated.
+    #[arg(long = "option", value_name = "MARKET", required = true)]
+    pub options: Vec<MarketId>,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// Which prices to show.
 #[derive(Clone, Debug, Args)]
 pub struct PricesArgs {
@@ -398,6 +414,7 @@ mod tests {
             "walras acknowledge first 1 2",
             "walras cluster create prod --version v1.35.0 --region eu-alder-1 --single --sleep-after-seconds 3600",
             "walras cluster upgrade prod v1.36.0",
+            "walras quote --units 4 --option eu-alder-1/gp.large --option iad/gp.large",
             "walras nats-accounts --config walras.toml",
             "walras replay --audit --json",
         ]

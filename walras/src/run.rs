@@ -31,6 +31,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Cluster(command) => clusters::run(&command),
         Command::Notices(arguments) => bids::notices(&arguments),
         Command::Prices(arguments) => prices::prices(&arguments),
+        Command::Quote(arguments) => prices::quote(&arguments),
         Command::Watch(arguments) => prices::watch(&arguments),
         Command::Clear(arguments) => files::clear(&arguments),
         Command::Pack(arguments) => files::pack(&arguments),

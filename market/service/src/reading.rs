@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use market::Market;
 use market::billing::{Month, MonthError};
+use market::view::json::Quote;
 use market::view::{SnapshotError, View};
 use proto::machine::RestoreError;
-use proto::market::{BidNumber, LeaseNumber, MarketEvent};
-use proto::{BidId, MarketId, StreamName, TenantId, Timestamp};
+use proto::market::{BidNumber, BidOption, LeaseNumber, MarketEvent, MarketNumber};
+use proto::{BidId, MarketId, Price, StreamName, TenantId, Timestamp};
 use runtime::telemetry::{Meter, MeterError};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +53,13 @@ struct BillQuestion {
     after: usize,
     #[serde(default)]
     limit: Option<usize>,
+}
+
+/// For which units a quote is asked.
+#[derive(Debug, Deserialize)]
+struct QuoteQuestion {
+    units: u32,
+    markets: Vec<MarketId>,
 }
 
 /// Which markets are asked for.
@@ -102,8 +110,8 @@ impl runtime::runner::View<Market> for Reading {
     }
 
     /// Questions: `state` (the whole view, for a reader that goes on with the events), `bids`, `leases`, `bill`,
-    /// `markets`, `history`.
-    fn answer(&self, _: &Market, question: &str, payload: &[u8]) -> Result<Bytes, String> {
+    /// `markets`, `history`, `quote`.
+    fn answer(&self, machine: &Market, question: &str, payload: &[u8]) -> Result<Bytes, String> {
         match question {
             "state" => Ok(Bytes::from(self.0.snapshot())),
             "bids" => {
@@ -141,11 +149,31 @@ impl runtime::runner::View<Market> for Reading {
                 let market = asked.market.ok_or("market: is missing")?;
                 json(&self.0.history(&market, asked.from, asked.limit.unwrap_or(PAGE_DEFAULT)))
             }
+            "quote" => json(&self.quote(machine, read(payload)?)?),
             other => {
-                let known = "state, bids, leases, bill, markets and history";
+                let known = "state, bids, leases, bill, markets, history and quote";
                 Err(format!("question {other} is unknown: {known} are answered"))
             }
         }
+    }
+}
+
+impl Reading {
+    /// What it takes to win units now: the machine's own figures, as of what this view has read.
+    fn quote(&self, machine: &Market, asked: QuoteQuestion) -> Result<Quote, String> {
+        let QuoteQuestion { units, markets } = asked;
+        let number = |id: &MarketId| {
+            let known = machine.markets().find(|(_, known, _)| *known == id);
+            known.map(|(number, ..)| number).ok_or_else(|| format!("market {id} is not open here"))
+        };
+        let numbers: Vec<MarketNumber> = markets.iter().map(number).collect::<Result<_, _>>()?;
+        let quote = machine.quote(&numbers, units).map_err(|error| error.to_string())?;
+        let named = |&(number, limit): &(MarketNumber, Price)| {
+            let at = numbers.iter().position(|known| *known == number)?;
+            Some(BidOption { market: markets.get(at)?.clone(), limit, running_limit: None })
+        };
+        let options = quote.iter().flat_map(|quote| &quote.options).filter_map(named).collect();
+        Ok(Quote { as_of: self.0.as_of(), units, limit: quote.map(|quote| quote.limit), options })
     }
 }
 

@@ -17,6 +17,7 @@ mod index;
 mod lease;
 mod loss;
 mod places;
+mod quote;
 mod read;
 mod record;
 mod report;
@@ -38,6 +39,7 @@ use proto::machine::{Broken, Publication, Received, RestoreError};
 use proto::market::{BidNumber, LeaseNumber, MarketCommand, MarketEvent, MarketNumber, RoundNumber, Rules};
 use proto::{Machine, MarketId, StateHash, StreamName, Timestamp};
 
+pub use quote::{Quote, QuoteError};
 pub use read::{BidView, LeaseView};
 
 use bid::Bids;

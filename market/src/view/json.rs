@@ -219,6 +219,20 @@ pub struct Notice {
     pub kept_by: Option<Price>,
 }
 
+/// What it takes to win so many units now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Quote {
+    /// When this was so.
+    pub as_of: AsOf,
+    /// How many units.
+    pub units: u32,
+    /// The least single limit at which all of them would win now, in dollars per hour; null where there are not so many
+    /// servers.
+    pub limit: Option<Price>,
+    /// The options of a bid that would: the least legal limit in each market that is no lower.
+    pub options: Vec<BidOption>,
+}
+
 /// Some of an exchange's markets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Markets {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use market::clear::{ClearInput, clear};
 use proptest::prelude::*;
-use proto::machine::Sender;
+use proto::Machine;
+use proto::machine::{Received, Sender};
 use proto::market::{MarketEvent, Prices};
 use serde_json::{Value, json};
 
@@ -450,6 +451,61 @@ proptest! {
             lines
         };
         prop_assert_eq!(by_market(&mut alone, false), by_market(&mut together, true));
+    }
+}
+
+proptest! {
+    /// A bid with a quote's limits wins all its units, and with less it does not.
+    #[test]
+    fn a_quote_wins_and_nothing_less_does(
+        steps in prop::collection::vec(any_step(), 1..50),
+        wishes in prop::collection::vec((1..5_u32, 1..8_usize), 1..5),
+        has_gangs: bool,
+    ) {
+        let mut bourse = Bourse::new(90);
+        for step in &steps {
+            let mut step = step.clone();
+            if let (Step::Place(wish) | Step::Amend { wish, .. }, false) = (&mut step, has_gangs) {
+                wish.minimum = 1;
+            }
+            bourse.take(&step);
+        }
+        for (units, markets) in wishes {
+            let markets: Vec<u16> = (0..3).filter(|market| markets >> market & 1 == 1).collect();
+            let quote = bourse.world.machine.quote(&markets, units).unwrap();
+            let bid = |limits: &[(u16, u64)]| {
+                let options: Vec<Value> = limits
+                    .iter()
+                    .map(|&(market, limit)| json!({"market": MARKETS[usize::from(market)], "limit": mills(limit)}))
+                    .collect();
+                let placed = json!({"type": "PlaceBid", "id": "quoted", "tenant": "q", "cluster": "c", "pool": "p",
+                    "quantity": units, "options": options});
+                let mut copy = bourse.world.machine.clone();
+                let (mut events, now) = (Vec::new(), bourse.world.now);
+                copy.step(now, &Received::new(gateway(), command(placed)), &mut events);
+                let is_placed = matches!(events[0], MarketEvent::BidPlaced { .. });
+                copy.wake(now.plus_micros(60_000_000), &mut events);
+                let found = copy.bids().into_iter().find(|bid| bid.id.as_str() == "quoted");
+                is_placed.then(|| found.map_or(0, |bid| bid.won))
+            };
+            let Some(quote) = quote else {
+                let supply: u32 = markets.iter().map(|&market| bourse.supply[usize::from(market)]).sum();
+                // What is left to who cannot be outbid at any price are gangs' servers only.
+                prop_assert!(supply < units || has_gangs);
+                continue;
+            };
+            let limits: Vec<(u16, u64)> =
+                quote.options.iter().map(|&(market, limit)| (market, limit.micros() / 1_000)).collect();
+            prop_assert_eq!(bid(&limits), Some(units), "{:?}", quote);
+            let lower: Vec<(u16, u64)> = limits
+                .iter()
+                .map(|&(market, limit)| (market, limit - 1))
+                .filter(|&(market, limit)| limit >= bourse.reserve[usize::from(market)] && limit > 0)
+                .collect();
+            if !has_gangs && !lower.is_empty() {
+                prop_assert!(bid(&lower).is_some_and(|won| won < units), "{:?} less a rung wins", quote);
+            }
+        }
     }
 }
 

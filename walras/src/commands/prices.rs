@@ -1,13 +1,36 @@
 //! `walras prices|watch`.
 
 use anyhow::Result;
-use market::view::json::{History, Markets};
+use market::view::json::{History, Markets, Quote};
 use proto::Price;
 use serde_json::{Value, json};
 
 use super::table::{print, print_json, print_line};
-use crate::cli::{PricesArgs, WatchArgs};
+use crate::cli::{PricesArgs, QuoteArgs, WatchArgs};
 use crate::client::Client;
+
+/// Says what a bid must offer to win so many servers now.
+///
+/// # Errors
+/// What the gateway refused, in one line.
+pub fn quote(arguments: &QuoteArgs) -> Result<()> {
+    let client = Client::new(&arguments.connection)?;
+    let markets: Vec<&str> = arguments.options.iter().map(proto::MarketId::as_str).collect();
+    let path = format!("/v1/quotes?units={}&markets={}", arguments.units, markets.join(","));
+    let quote: Quote = client.get(&path)?;
+    if arguments.connection.json {
+        return print_json(&quote);
+    }
+    if quote.limit.is_none() {
+        return print_line("there are not so many servers, at any limit");
+    }
+    let rows: Vec<_> = quote
+        .options
+        .iter()
+        .map(|option| vec![option.market.to_string(), option.limit.to_string()])
+        .collect();
+    print(&["market", "bid to win"], &rows)
+}
 
 /// Shows every market, or one market's history.
 ///

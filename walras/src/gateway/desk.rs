@@ -199,6 +199,11 @@ impl Desk {
         Ok(exchange.mirror.read(read))
     }
 
+    /// Whether any exchange has a market.
+    pub fn knows(&self, market: &MarketId) -> bool {
+        self.exchanges.values().any(|exchange| exchange.mirror.read(|view| view.market(market).is_some()))
+    }
+
     /// Asks whoever writes the transcript of an exchange.
     ///
     /// # Errors
@@ -209,16 +214,30 @@ impl Desk {
         question: &str,
         asked: &serde_json::Value,
     ) -> Result<Bytes, Problem> {
+        self.question(market_service::QUERIED_AS, exchange, question, asked).await
+    }
+
+    /// Asks whoever answers for an exchange under a machine's name.
+    ///
+    /// # Errors
+    /// 404 for an exchange nobody knows, 503 when there is no answer in time.
+    pub async fn question(
+        &self,
+        machine: &str,
+        exchange: &StreamName,
+        question: &str,
+        asked: &serde_json::Value,
+    ) -> Result<Bytes, Problem> {
         if !self.exchanges.contains_key(exchange) {
             return Err(Problem::not_found("exchange", exchange.as_str()));
         }
-        let subject = proto::subject::query(market_service::QUERIED_AS, exchange, question);
+        let subject = proto::subject::query(machine, exchange, question);
         let answered = self.bus.request(&subject, Bytes::from(asked.to_string()), READ_WAIT).await;
         match answered {
             Ok(parts) => Ok(Bytes::from(parts.concat())),
             Err(error) => {
-                tracing::warn!(%exchange, %error, "the transcript is not answered for");
-                Err(Problem::unanswered("the market service does not answer for the transcript"))
+                tracing::warn!(%exchange, %machine, %question, %error, "a question is not answered");
+                Err(Problem::unanswered("the market service does not answer"))
             }
         }
     }

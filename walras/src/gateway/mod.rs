@@ -19,6 +19,7 @@ pub mod markets;
 mod mirror;
 pub mod openapi;
 pub mod problem;
+mod quotes;
 mod recent;
 mod sites;
 mod transcripts;
@@ -114,6 +115,7 @@ pub fn router(gateway: Arc<Gateway>, body_bytes_max: usize) -> Router {
         .route("/v1/leases", get(leases::list))
         .route("/v1/leases/{lease}", get(leases::show))
         .route("/v1/bills/{month}", get(leases::bill))
+        .route("/v1/quotes", get(quotes::show))
         .route("/v1/markets", get(markets::list))
         .route("/v1/markets/{region}/{class}", get(markets::show))
         .route("/v1/markets/{region}/{class}/history", get(markets::history))

@@ -1,7 +1,7 @@
 //! The OpenAPI document of the gateway, made from the types that it reads and writes. Served at `/openapi.json`
 //! and committed as `walras/openapi.json`.
 
-use market::view::json::{BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets};
+use market::view::json::{BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets, Quote};
 use market::view::transcript::{Record, Salts};
 use placement::machine::{ClusterView, ClustersView};
 use proto::market::{Answer, MarketReport};
@@ -287,6 +287,22 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         method: "get",
+        path: "/v1/quotes",
+        id: "showQuote",
+        summary: "What a bid must offer to win so many servers now, in any of several markets.",
+        path_parameters: &[],
+        query: &[
+            ("units", "integer", "How many servers, all of which are to win; 1 where it is missing."),
+            ("markets", "string", "The markets that would do, with commas between them."),
+        ],
+        body: None,
+        success: 200,
+        answer: "Quote",
+        needs_token: false,
+        refusals: &[400, 404, 422, 503],
+    },
+    Operation {
+        method: "get",
         path: "/v1/markets",
         id: "listMarkets",
         summary: "Every market: price, reserve, the bid to win now, supply and demand.",
@@ -470,6 +486,7 @@ fn schemas() -> Value {
     generator.subschema_for::<InExchange<LeasePage>>();
     generator.subschema_for::<LeaseAlone>();
     generator.subschema_for::<InExchange<Bill>>();
+    generator.subschema_for::<Quote>();
     generator.subschema_for::<MarketAlone>();
     generator.subschema_for::<Markets>();
     generator.subschema_for::<History>();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use market::view::json::{BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets};
+use market::view::json::{BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets, Quote};
 use market::view::transcript::{Act, Hash, Opening, Record, Salts, check_chain, origin};
 use proto::StreamName;
 use proto::market::{BidState, MarketCommand};
@@ -26,6 +26,7 @@ fn the_gateway_does_what_its_document_says() {
     what_is_public(&walras);
     a_bid_from_placing_to_its_end(&walras);
     leases_and_bills(&walras);
+    quotes(&walras);
     a_command_repeated_is_answered_alike(&walras);
     pages(&walras);
     two_exchanges(&walras);
@@ -187,6 +188,25 @@ fn pages(walras: &Walras) {
     assert!(read::<BidAlone>(&own, 200).as_of.sequence >= sequence);
     let ahead = walras.ask("initech", "GET", "/v1/bids/p4?wait_for=1000000", &Value::Null);
     check_problem(&ahead, 503, "behind", "wait_for", "1000000").unwrap();
+}
+
+fn quotes(walras: &Walras) {
+    // acme holds all four servers of oak/gp.small at 0.020, or as many as its bid is for.
+    let quote: Quote =
+        read(&walras.ask("", "GET", "/v1/quotes?units=4&markets=oak/gp.small", &Value::Null), 200);
+    assert_eq!((quote.units, quote.options.len()), (4, 1), "{quote:?}");
+    assert_eq!(quote.options[0].limit.to_string(), "0.021");
+    let none: Quote = read(
+        &walras.ask("", "GET", "/v1/quotes?units=5&markets=oak/gp.small,oak/gp.large", &Value::Null),
+        200,
+    );
+    assert_eq!((none.limit, none.options), (None, Vec::new()));
+    let refused = walras.ask("", "GET", "/v1/quotes?units=0&markets=oak/gp.small", &Value::Null);
+    check_problem(&refused, 422, "out-of-range", "units", "0").unwrap();
+    let refused = walras.ask("", "GET", "/v1/quotes?markets=elm/gp.small", &Value::Null);
+    check_problem(&refused, 404, "unknown", "markets", "elm/gp.small").unwrap();
+    let refused = walras.ask("", "GET", "/v1/quotes?markets=oak/gp.small,oak/gp.small", &Value::Null);
+    check_problem(&refused, 422, "out-of-range", "markets", "oak/gp.small").unwrap();
 }
 
 fn leases_and_bills(walras: &Walras) {

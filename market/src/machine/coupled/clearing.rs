@@ -13,7 +13,10 @@ use super::super::bounds::PASSED_OVER_TOLD_MAX;
 use super::super::round::Shift;
 use super::lots::Wanted;
 use crate::book::Lot;
-use crate::joint::{self, Fate, Gang, Joint, JointError, Manner, Outcome, OwnedTerms, settle};
+use crate::joint::{
+    self, AGE_MAX, Fate, Gang, Joint, JointError, LotOption, LotTerms, Manner, NUMBER_MAX, Outcome,
+    OwnedTerms, settle,
+};
 
 /// No place.
 const NONE: u32 = u32::MAX;
@@ -395,6 +398,39 @@ impl Market {
         passed
     }
 
+    /// The least limit at which so many units of a youngest bid for any of these markets would all win; none where they
+    /// never would. For a copy of an exchange: markets that clear by themselves are coupled for it.
+    pub(in super::super) fn quote_on_copy(
+        &mut self,
+        markets: &[MarketNumber],
+        units: u32,
+    ) -> Result<Option<u64>, JointError> {
+        for &market in markets {
+            self.couple(market);
+        }
+        let mut clearing = std::mem::take(&mut self.coupled.clearing);
+        self.refresh(&mut clearing)?;
+        let gangs = self.gangs().gangs;
+        let numbers: Vec<u32> = markets.iter().copied().map(u32::from).collect();
+        if gangs.is_empty() {
+            return clearing.joint.quote(&numbers, units);
+        }
+        // With gangs nothing but clearing tells. Halves what is left each time: as many turns as a price has bits.
+        let passes_max = self.rules.gang_passes_max;
+        let (mut losing, mut winning) = (0, Price::MAX.micros());
+        let mut least = None;
+        while losing < winning {
+            let middle = losing + (winning - losing) / 2;
+            if wins_all(&mut clearing.joint, &numbers, middle, units, &gangs, passes_max)? {
+                least = Some(middle);
+                winning = middle;
+            } else {
+                losing = middle + 1;
+            }
+        }
+        Ok(least)
+    }
+
     /// Compares the joint clearing with one made anew from what stands: for [`Market::check_all`].
     pub(in super::super) fn check_coupled(&self) -> Result<(), String> {
         if self.leases.touched.is_none() {
@@ -421,4 +457,24 @@ impl Market {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether so many units of a youngest bid would all win at a limit in any of these markets, beside gangs that are not
+/// brought in yet.
+fn wins_all(
+    joint: &mut Joint,
+    markets: &[u32],
+    limit: u64,
+    units: u32,
+    gangs: &[Gang],
+    passes_max: u32,
+) -> Result<bool, JointError> {
+    let option = |&market: &u32| LotOption { market, worth: limit, plain_limit: None, kept: 0 };
+    let options: Vec<LotOption> = markets.iter().map(option).collect();
+    let newcomer = joint.insert(&LotTerms { age: AGE_MAX, number: NUMBER_MAX, units, options: &options })?;
+    let (fates, _) = settle(joint, gangs, passes_max)?;
+    let won: u32 = joint.won_of(newcomer).map(|(_, units)| units).sum();
+    joint.unsettle(gangs, &fates)?;
+    joint.remove(newcomer)?;
+    Ok(won >= units)
 }

@@ -193,7 +193,7 @@ impl Market {
     }
 
     /// Lets a market clear together with others: its book's lots become coupled places.
-    fn couple(&mut self, market: MarketNumber) {
+    pub(super) fn couple(&mut self, market: MarketNumber) {
         self.leases.touched.get_or_insert_default();
         let rule = self.rules.price_rule;
         let Some(record) = self.markets.get_mut(usize::from(market)) else { return };
