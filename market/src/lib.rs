@@ -12,4 +12,4 @@ pub mod joint;
 mod machine;
 pub mod view;
 
-pub use machine::{BidView, LeaseView, Market, Quote, QuoteError, bounds};
+pub use machine::{BidView, LeaseView, Market, Quote, QuoteError, Why, WhyOption, bounds};

@@ -43,6 +43,8 @@ pub enum Command {
     Acknowledge(AcknowledgeArgs),
     /// List your bids, or show one.
     Bids(BidsArgs),
+    /// Say why a bid holds what it holds, and what would change it.
+    Why(WhyArgs),
     /// List your leases, or show one with what it cost.
     Leases(LeasesArgs),
     /// Show your bill for a month.
@@ -305,6 +307,16 @@ pub struct ReadArgs {
     pub connection: Connection,
 }
 
+/// Which bid is to be explained.
+#[derive(Clone, Debug, Args)]
+pub struct WhyArgs {
+    /// The bid's id.
+    pub bid: BidId,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// What a quote is for.
 #[derive(Clone, Debug, Args)]
 pub struct QuoteArgs {
@@ -414,6 +426,7 @@ mod tests {
             "walras acknowledge first 1 2",
             "walras cluster create prod --version v1.35.0 --region eu-alder-1 --single --sleep-after-seconds 3600",
             "walras cluster upgrade prod v1.36.0",
+            "walras why first",
             "walras quote --units 4 --option eu-alder-1/gp.large --option iad/gp.large",
             "walras nats-accounts --config walras.toml",
             "walras replay --audit --json",

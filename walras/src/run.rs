@@ -26,6 +26,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Cancel(arguments) => bids::cancel(&arguments),
         Command::Acknowledge(arguments) => bids::acknowledge(&arguments),
         Command::Bids(arguments) => bids::list(&arguments),
+        Command::Why(arguments) => bids::why(&arguments),
         Command::Leases(arguments) => leases::leases(&arguments),
         Command::Bill(arguments) => leases::bill(&arguments),
         Command::Cluster(command) => clusters::run(&command),

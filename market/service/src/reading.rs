@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use market::Market;
 use market::billing::{Month, MonthError};
-use market::view::json::Quote;
+use market::view::json::{Quote, Why};
 use market::view::{SnapshotError, View};
 use proto::machine::RestoreError;
 use proto::market::{BidNumber, BidOption, LeaseNumber, MarketEvent, MarketNumber};
@@ -62,6 +62,13 @@ struct QuoteQuestion {
     markets: Vec<MarketId>,
 }
 
+/// Of which bid it is asked why it holds what it holds.
+#[derive(Debug, Deserialize)]
+struct WhyQuestion {
+    tenant: TenantId,
+    bid: BidId,
+}
+
 /// Which markets are asked for.
 #[derive(Debug, Default, Deserialize)]
 struct MarketsQuestion {
@@ -110,7 +117,7 @@ impl runtime::runner::View<Market> for Reading {
     }
 
     /// Questions: `state` (the whole view, for a reader that goes on with the events), `bids`, `leases`, `bill`,
-    /// `markets`, `history`, `quote`.
+    /// `markets`, `history`, `quote`, `why`.
     fn answer(&self, machine: &Market, question: &str, payload: &[u8]) -> Result<Bytes, String> {
         match question {
             "state" => Ok(Bytes::from(self.0.snapshot())),
@@ -150,8 +157,9 @@ impl runtime::runner::View<Market> for Reading {
                 json(&self.0.history(&market, asked.from, asked.limit.unwrap_or(PAGE_DEFAULT)))
             }
             "quote" => json(&self.quote(machine, read(payload)?)?),
+            "why" => json(&self.why(machine, &read(payload)?)?),
             other => {
-                let known = "state, bids, leases, bill, markets, history and quote";
+                let known = "state, bids, leases, bill, markets, history, quote and why";
                 Err(format!("question {other} is unknown: {known} are answered"))
             }
         }
@@ -159,6 +167,15 @@ impl runtime::runner::View<Market> for Reading {
 }
 
 impl Reading {
+    /// Why a bid holds what it holds; none where the tenant has no such bid.
+    fn why(&self, machine: &Market, asked: &WhyQuestion) -> Result<Option<Why>, String> {
+        let Some(bid) = self.0.bid(&asked.tenant, &asked.bid) else { return Ok(None) };
+        let why = machine.why(&asked.tenant, &asked.bid).map_err(|error| error.to_string())?;
+        // Of a bid that is over nothing is left in the machine.
+        let nothing = || market::Why { won: 0, options: Vec::new(), wins_at: None };
+        Ok(self.0.explain(&bid, &why.unwrap_or_else(nothing)))
+    }
+
     /// What it takes to win units now: the machine's own figures, as of what this view has read.
     fn quote(&self, machine: &Market, asked: QuoteQuestion) -> Result<Quote, String> {
         let QuoteQuestion { units, markets } = asked;

@@ -32,6 +32,7 @@ mod tell;
 mod tenant;
 mod terms;
 mod wake;
+mod why;
 
 use std::collections::BTreeSet;
 
@@ -41,6 +42,7 @@ use proto::{Machine, MarketId, StateHash, StreamName, Timestamp};
 
 pub use quote::{Quote, QuoteError};
 pub use read::{BidView, LeaseView};
+pub use why::{Why, WhyOption};
 
 use bid::Bids;
 use coupled::{Coupled, PassedOver};

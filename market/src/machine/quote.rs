@@ -59,10 +59,27 @@ impl Market {
                 return Err(QuoteError::Market(market));
             }
         }
+        self.quote_without(markets, units, None)
+    }
+
+    /// What a bid would have to offer to win all its units now, however late they came: a quote for them, as if the bid
+    /// did not stand.
+    pub(super) fn quote_instead(&self, place: u32) -> Result<Option<Quote>, QuoteError> {
+        let Some(bid) = self.bids.get(place) else { return Ok(None) };
+        let markets: Vec<MarketNumber> = bid.options().map(|option| option.market).collect();
+        self.quote_without(&markets, bid.quantity, Some(place))
+    }
+
+    fn quote_without(
+        &self,
+        markets: &[MarketNumber],
+        units: u32,
+        without: Option<u32>,
+    ) -> Result<Option<Quote>, QuoteError> {
         let limit = if markets.iter().any(|&market| self.is_coupled(market)) {
-            self.quote_together(markets, units)?
+            self.quote_together(markets, units, without)?
         } else {
-            self.quote_in_books(markets, units)
+            self.quote_in_books(markets, units, without)
         };
         Ok(limit.and_then(Price::from_micros).map(|limit| self.legal(markets, limit)))
     }
@@ -79,7 +96,7 @@ impl Market {
 
     /// By what the units cost that would have to go: free servers the reserve, others just more than who has them
     /// offers. The dearest of the cheapest `units` is the limit.
-    fn quote_in_books(&self, markets: &[MarketNumber], units: u32) -> Option<u64> {
+    fn quote_in_books(&self, markets: &[MarketNumber], units: u32, without: Option<u32>) -> Option<u64> {
         let mut cheapest: BinaryHeap<(u64, u32)> = BinaryHeap::new();
         let mut found = 0_u64;
         let mut offer = |cost: u64, servers: u32| {
@@ -98,8 +115,12 @@ impl Market {
         for record in markets.iter().filter_map(|&market| self.market(market)) {
             // What came since the last round counts.
             let mut cleared = None;
-            if record.is_dirty {
+            let own =
+                without.and_then(|place| self.bids.get(place)).filter(|bid| bid.market == record.number);
+            if record.is_dirty || own.is_some() {
                 let mut book = record.book.clone();
+                // A lot of a standing bid stands in its book.
+                own.iter().flat_map(|bid| bid.lots.as_slice()).for_each(|&lot| _ = book.remove(lot));
                 book.clear();
                 cleared = Some(book);
             }
@@ -113,8 +134,16 @@ impl Market {
         (found >= u64::from(units)).then(|| cheapest.peek().map(|&(cost, _)| cost)).flatten()
     }
 
-    fn quote_together(&self, markets: &[MarketNumber], units: u32) -> Result<Option<u64>, QuoteError> {
+    fn quote_together(
+        &self,
+        markets: &[MarketNumber],
+        units: u32,
+        without: Option<u32>,
+    ) -> Result<Option<u64>, QuoteError> {
         let mut copy = self.clone();
+        if let Some(place) = without {
+            copy.leave_queue(place);
+        }
         copy.quote_on_copy(markets, units).map_err(|error| QuoteError::Refused(error.to_string()))
     }
 }

@@ -233,6 +233,47 @@ pub struct Quote {
     pub options: Vec<BidOption>,
 }
 
+/// Why a bid holds what it holds, in words and numbers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Why {
+    /// When this was so.
+    pub as_of: AsOf,
+    /// Which bid.
+    pub bid: BidId,
+    /// What it is.
+    pub state: BidState,
+    /// How many servers it wants.
+    pub quantity: u32,
+    /// Its units in sums.
+    pub units: Units,
+    /// The same in words, a sentence each.
+    pub because: Vec<String>,
+    /// What it meets in each of its markets.
+    pub options: Vec<WhyOption>,
+    /// With these limits all its units would win now, however late they came; empty where there are not so many servers at
+    /// any limit, absent where it has won all or is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wins_at: Option<Vec<BidOption>>,
+}
+
+/// What a bid meets in one of its markets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct WhyOption {
+    /// Which market.
+    pub market: MarketId,
+    /// The bid's limit there.
+    pub limit: Price,
+    /// Units that it has won there.
+    pub won: u32,
+    /// Units of other bids that are worth more than the limit to them.
+    pub above: u64,
+    /// Units of other bids with just that limit that stand before the bid's next unit: incumbents, and older ones.
+    pub level: u64,
+    /// The market's figures.
+    #[serde(flatten)]
+    pub prices: Prices,
+}
+
 /// Some of an exchange's markets.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Markets {

@@ -16,6 +16,7 @@ mod raw;
 mod snapshot;
 mod told;
 pub mod transcript;
+mod why;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -7,6 +7,7 @@ mod driver;
 mod lives;
 mod model;
 mod properties;
+mod quotes;
 mod refusals;
 mod rules;
 mod telling;

@@ -5,25 +5,24 @@ use std::collections::BTreeMap;
 
 use market::clear::{ClearInput, clear};
 use proptest::prelude::*;
-use proto::Machine;
-use proto::machine::{Received, Sender};
+use proto::machine::Sender;
 use proto::market::{MarketEvent, Prices};
 use serde_json::{Value, json};
 
 use super::driver::*;
 
-const MARKETS: [&str; 3] = ["dfw/a", "iad/b", "lon/c"];
+pub(crate) const MARKETS: [&str; 3] = ["dfw/a", "iad/b", "lon/c"];
 
 #[derive(Clone, Debug)]
-struct Wish {
+pub(crate) struct Wish {
     quantity: u32,
-    minimum: u32,
+    pub(crate) minimum: u32,
     /// Market, limit and running limit in mills; each market once.
-    options: Vec<(usize, u64, Option<u64>)>,
+    pub(crate) options: Vec<(usize, u64, Option<u64>)>,
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(crate) enum Step {
     Place(Wish),
     Amend { bid: usize, wish: Wish, named: Option<usize> },
     Cancel { bid: usize },
@@ -38,7 +37,7 @@ enum Step {
     TakeOver,
 }
 
-fn mills(mills: u64) -> String {
+pub(crate) fn mills(mills: u64) -> String {
     format!("0.{mills:03}")
 }
 
@@ -74,7 +73,7 @@ fn plain_step() -> impl Strategy<Value = Step> {
     ]
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+pub(crate) fn any_step() -> impl Strategy<Value = Step> {
     let amend = (0..30_usize, wish(), prop::option::of(0..9_usize));
     prop_oneof![
         10 => plain_step(),
@@ -89,12 +88,12 @@ fn any_step() -> impl Strategy<Value = Step> {
 }
 
 /// A world of three markets whose rounds wait until they are asked for.
-struct Bourse {
-    world: World,
+pub(crate) struct Bourse {
+    pub(crate) world: World,
     bids: Vec<String>,
     generation: u64,
-    supply: [u32; 3],
-    reserve: [u64; 3],
+    pub(crate) supply: [u32; 3],
+    pub(crate) reserve: [u64; 3],
     move_cost: Option<u64>,
     is_highest_rejected: bool,
     told: BTreeMap<u16, Prices>,
@@ -102,7 +101,7 @@ struct Bourse {
 }
 
 impl Bourse {
-    fn new(notice_seconds: u32) -> Self {
+    pub(crate) fn new(notice_seconds: u32) -> Self {
         let mut world = World::new();
         for market in MARKETS {
             world.define(market, json!({"reserve": "0.001", "notice_seconds": notice_seconds}));
@@ -210,7 +209,7 @@ impl Bourse {
         }
     }
 
-    fn take(&mut self, step: &Step) {
+    pub(crate) fn take(&mut self, step: &Step) {
         match step {
             Step::Place(wish) => {
                 let id = format!("b{}", self.bids.len());
@@ -451,61 +450,6 @@ proptest! {
             lines
         };
         prop_assert_eq!(by_market(&mut alone, false), by_market(&mut together, true));
-    }
-}
-
-proptest! {
-    /// A bid with a quote's limits wins all its units, and with less it does not.
-    #[test]
-    fn a_quote_wins_and_nothing_less_does(
-        steps in prop::collection::vec(any_step(), 1..50),
-        wishes in prop::collection::vec((1..5_u32, 1..8_usize), 1..5),
-        has_gangs: bool,
-    ) {
-        let mut bourse = Bourse::new(90);
-        for step in &steps {
-            let mut step = step.clone();
-            if let (Step::Place(wish) | Step::Amend { wish, .. }, false) = (&mut step, has_gangs) {
-                wish.minimum = 1;
-            }
-            bourse.take(&step);
-        }
-        for (units, markets) in wishes {
-            let markets: Vec<u16> = (0..3).filter(|market| markets >> market & 1 == 1).collect();
-            let quote = bourse.world.machine.quote(&markets, units).unwrap();
-            let bid = |limits: &[(u16, u64)]| {
-                let options: Vec<Value> = limits
-                    .iter()
-                    .map(|&(market, limit)| json!({"market": MARKETS[usize::from(market)], "limit": mills(limit)}))
-                    .collect();
-                let placed = json!({"type": "PlaceBid", "id": "quoted", "tenant": "q", "cluster": "c", "pool": "p",
-                    "quantity": units, "options": options});
-                let mut copy = bourse.world.machine.clone();
-                let (mut events, now) = (Vec::new(), bourse.world.now);
-                copy.step(now, &Received::new(gateway(), command(placed)), &mut events);
-                let is_placed = matches!(events[0], MarketEvent::BidPlaced { .. });
-                copy.wake(now.plus_micros(60_000_000), &mut events);
-                let found = copy.bids().into_iter().find(|bid| bid.id.as_str() == "quoted");
-                is_placed.then(|| found.map_or(0, |bid| bid.won))
-            };
-            let Some(quote) = quote else {
-                let supply: u32 = markets.iter().map(|&market| bourse.supply[usize::from(market)]).sum();
-                // What is left to who cannot be outbid at any price are gangs' servers only.
-                prop_assert!(supply < units || has_gangs);
-                continue;
-            };
-            let limits: Vec<(u16, u64)> =
-                quote.options.iter().map(|&(market, limit)| (market, limit.micros() / 1_000)).collect();
-            prop_assert_eq!(bid(&limits), Some(units), "{:?}", quote);
-            let lower: Vec<(u16, u64)> = limits
-                .iter()
-                .map(|&(market, limit)| (market, limit - 1))
-                .filter(|&(market, limit)| limit >= bourse.reserve[usize::from(market)] && limit > 0)
-                .collect();
-            if !has_gangs && !lower.is_empty() {
-                prop_assert!(bid(&lower).is_some_and(|won| won < units), "{:?} less a rung wins", quote);
-            }
-        }
     }
 }
 

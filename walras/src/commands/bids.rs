@@ -1,13 +1,13 @@
-//! `walras bid|amend|cancel|acknowledge|bids|notices`.
+//! `walras bid|amend|cancel|acknowledge|bids|why|notices`.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use market::view::json::{Bid, BidAlone, Bids};
+use market::view::json::{Bid, BidAlone, Bids, Why};
 use proto::market::{BidState, Terms};
 
 use super::table::{print, print_json, print_line};
-use crate::cli::{AcknowledgeArgs, AmendArgs, BidArgs, BidsArgs, CancelArgs, ReadArgs, TermsArgs};
+use crate::cli::{AcknowledgeArgs, AmendArgs, BidArgs, BidsArgs, CancelArgs, ReadArgs, TermsArgs, WhyArgs};
 use crate::client::{Client, Connection};
 use crate::gateway::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
 
@@ -116,6 +116,19 @@ pub fn list(arguments: &BidsArgs) -> Result<()> {
     }
     let rows: Vec<_> = bids.iter().map(row).collect();
     print(HEADING, &rows)
+}
+
+/// Says why a bid holds what it holds, and what would change it.
+///
+/// # Errors
+/// As [`place`].
+pub fn why(arguments: &WhyArgs) -> Result<()> {
+    let client = Client::new(&arguments.connection)?;
+    let why: Why = client.get(&format!("/v1/bids/{}/why", arguments.bid))?;
+    if arguments.connection.json {
+        return print_json(&why);
+    }
+    why.because.iter().try_for_each(|sentence| print_line(sentence))
 }
 
 /// Lists the tenant's units that have to leave.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use market::view::View;
 use proto::market::{
     AcknowledgeNotice, AmendBid, BidOption, CancelBid, LeaseNumber, MarketCommand, PlaceBid, Terms,
 };
-use proto::{BidId, ClusterId, CommandId, PoolId, StreamName, TenantId, Timestamp};
+use proto::{BidId, ClusterId, CommandId, Machine as _, PoolId, StreamName, TenantId, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::Gateway;
 use super::asked::{Asked, Parted};
@@ -225,6 +226,29 @@ pub(super) async fn show(
         None => gateway.desk.exchange_of_bid(&tenant, &bid),
     };
     shown(&gateway, exchange, &tenant, &bid, sequence, StatusCode::OK).await
+}
+
+/// `GET /v1/bids/{id}/why`
+pub(super) async fn why(
+    State(gateway): State<Arc<Gateway>>,
+    Parted(bid): Parted<String>,
+    Asked(query): Asked<ShowQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let tenant = gateway.identity.admit(&headers)?;
+    let bid: BidId = name(&bid)?;
+    let exchange = match &query.exchange {
+        Some(exchange) => exchange,
+        None => gateway.desk.exchange_of_bid(&tenant, &bid),
+    };
+    // Whoever has just changed the bid is told of it as it is now.
+    let known = gateway.desk.bid(exchange, &tenant, &bid, query.wait_for.unwrap_or(0)).await?;
+    let asked = json!({ "tenant": tenant, "bid": bid, "wait_for_sequence": known.as_of.sequence });
+    let why = gateway.desk.question(market::Market::NAME, exchange, "why", &asked).await?;
+    if &why[..] == b"null" {
+        return Err(Problem::not_found("bid", bid.as_str()));
+    }
+    Ok(([(header::CONTENT_TYPE, "application/json")], why).into_response())
 }
 
 pub(super) fn name(text: &str) -> Result<BidId, Problem> {

@@ -107,6 +107,7 @@ pub fn router(gateway: Arc<Gateway>, body_bytes_max: usize) -> Router {
         .route("/v1/bids", post(bids::place).get(bids::list))
         .route("/v1/bids/{id}", patch(bids::amend).delete(bids::cancel).get(bids::show))
         .route("/v1/bids/{id}/acknowledge", post(bids::acknowledge))
+        .route("/v1/bids/{id}/why", get(bids::why))
         .route("/v1/bids/{id}/salts", get(transcripts::salts))
         .route("/v1/clusters", post(clusters::create).get(clusters::list))
         .route("/v1/clusters/{cluster}", patch(clusters::change).delete(clusters::delete).get(clusters::show))

@@ -1,7 +1,9 @@
 //! The OpenAPI document of the gateway, made from the types that it reads and writes. Served at `/openapi.json`
 //! and committed as `walras/openapi.json`.
 
-use market::view::json::{BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets, Quote};
+use market::view::json::{
+    BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets, Quote, Why,
+};
 use market::view::transcript::{Record, Salts};
 use placement::machine::{ClusterView, ClustersView};
 use proto::market::{Answer, MarketReport};
@@ -128,6 +130,19 @@ const OPERATIONS: &[Operation] = &[
         answer: "BidAlone",
         needs_token: true,
         refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/bids/{id}/why",
+        id: "explainBid",
+        summary: "Why one of your bids holds what it holds: its place, the prices, what would change it.",
+        path_parameters: &["id"],
+        query: &[EXCHANGE, WAIT_FOR],
+        body: None,
+        success: 200,
+        answer: "Why",
+        needs_token: true,
+        refusals: READ_REFUSALS,
     },
     Operation {
         method: "get",
@@ -487,6 +502,7 @@ fn schemas() -> Value {
     generator.subschema_for::<LeaseAlone>();
     generator.subschema_for::<InExchange<Bill>>();
     generator.subschema_for::<Quote>();
+    generator.subschema_for::<Why>();
     generator.subschema_for::<MarketAlone>();
     generator.subschema_for::<Markets>();
     generator.subschema_for::<History>();

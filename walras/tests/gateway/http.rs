@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use market::view::json::{BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets, Quote};
+use market::view::json::{
+    BidAlone, Bids, Bill, History, LeaseAlone, LeasePage, MarketAlone, Markets, Quote, Why,
+};
 use market::view::transcript::{Act, Hash, Opening, Record, Salts, check_chain, origin};
 use proto::StreamName;
 use proto::market::{BidState, MarketCommand};
@@ -114,6 +116,17 @@ fn a_bid_from_placing_to_its_end(walras: &Walras) {
         (BidState::Won, "acme"),
         "an id is its tenant's"
     );
+    let why: Why = read(&walras.ask("demo", "GET", "/v1/bids/first/why", &Value::Null), 200);
+    assert_eq!((why.state, why.options[0].above, why.options[0].level), (BidState::Losing, 4, 0), "{why:?}");
+    let wins_at = why.wins_at.clone().unwrap_or_default();
+    assert_eq!(
+        wins_at.iter().map(|option| option.limit.to_string()).collect::<Vec<_>>(),
+        ["0.021"],
+        "{why:?}"
+    );
+    assert_eq!(why.because.len(), 4, "{why:?}");
+    let nobody = walras.ask("demo", "GET", "/v1/bids/none/why", &Value::Null);
+    check_problem(&nobody, 404, "unknown", "bid", "none").unwrap();
     let lost: BidAlone = read(&walras.ask("demo", "GET", "/v1/bids/first", &Value::Null), 200);
     assert_eq!((lost.bid.state, lost.bid.units.leaving), (BidState::Losing, 2), "{lost:?}");
 
