@@ -153,6 +153,10 @@ fn wrong_files_are_refused_with_line_key_and_value() {
         ("[gateway]\nburst = 0\n", "walras.toml:2: gateway.burst: "),
         ("[gateway]\nlisten = 'here'\n", "walras.toml:2: gateway.listen: "),
         ("[gateway]\nburst = 10\n", "walras.toml:2: gateway.burst: 10 is less than requests_per_second, 50"),
+        (
+            "[gateway]\nstranger_burst = 10\n",
+            "walras.toml:2: gateway.stranger_burst: 10 is less than stranger_requests_per_second, 200",
+        ),
         ("[telemetry]\nformat = 'xml'\n", "walras.toml:2: telemetry.format: `xml` is none of `text`, `json`"),
         ("[telemetry]\nfilter = 'info,=,'\n", "walras.toml:2: telemetry.filter: \"info,=,\" is no filter"),
         (

@@ -150,14 +150,23 @@ fn check_numbers(config: &Config) -> Result<(), Fault> {
     most("runner.claim_seconds", config.runner.claim_seconds.get(), CLAIM_SECONDS_MAX)?;
     most("runner.answers_kept", config.runner.answers_kept.get(), ANSWERS_KEPT_MAX)?;
     most("gateway.body_bytes_max", config.gateway.body_bytes_max.get(), BODY_BYTES_MAX)?;
-    if config.gateway.burst < config.gateway.requests_per_second {
-        let problem = format!(
-            "{} is less than requests_per_second, {}, which could then never be reached",
-            config.gateway.burst, config.gateway.requests_per_second
-        );
-        return fault("gateway.burst", problem);
+    let gateway = &config.gateway;
+    let bursts = [
+        ("gateway.burst", gateway.burst, "requests_per_second", gateway.requests_per_second),
+        (
+            "gateway.stranger_burst",
+            gateway.stranger_burst,
+            "stranger_requests_per_second",
+            gateway.stranger_requests_per_second,
+        ),
+    ];
+    match bursts.into_iter().find(|(_, burst, _, per_second)| burst < per_second) {
+        Some((key, burst, rate, per_second)) => fault(
+            key,
+            format!("{burst} is less than {rate}, {per_second}, which could then never be reached"),
+        ),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn check_parties(config: &Config) -> Result<(), Fault> {

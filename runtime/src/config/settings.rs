@@ -242,6 +242,11 @@ pub struct GatewaySettings {
     pub requests_per_second: NonZeroU32,
     /// Requests that one tenant may make at once after a pause.
     pub burst: NonZeroU32,
+    /// Requests per second that one address may go on making without a tenant's token. Behind a proxy all strangers
+    /// have one address.
+    pub stranger_requests_per_second: NonZeroU32,
+    /// Requests that one address may make at once without a tenant's token, after a pause.
+    pub stranger_burst: NonZeroU32,
     /// Largest request body, in bytes.
     pub body_bytes_max: NonZeroU32,
     /// Requests worked on at once, over all tenants; more are refused.
@@ -256,6 +261,8 @@ impl Default for GatewaySettings {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8700)),
             requests_per_second: NonZeroU32::MIN.saturating_add(49),
             burst: NonZeroU32::MIN.saturating_add(199),
+            stranger_requests_per_second: NonZeroU32::MIN.saturating_add(199),
+            stranger_burst: NonZeroU32::MIN.saturating_add(399),
             body_bytes_max: NonZeroU32::MIN.saturating_add(65_535),
             requests_in_flight_max: NonZeroU32::MIN.saturating_add(1_023),
             streams_open_max: NonZeroU32::MIN.saturating_add(1_023),

@@ -43,23 +43,30 @@ impl Identity {
     /// # Errors
     /// 401 without a token that is somebody's; 429 beyond the tenant's limit.
     pub fn admit(&self, headers: &HeaderMap) -> Result<TenantId, Problem> {
+        let tenant = self.tenant(headers).ok_or_else(Problem::unauthenticated)?;
+        match self.limits.check_key(tenant) {
+            Ok(()) => Ok(tenant.clone()),
+            Err(not_until) => {
+                Err(Problem::too_many(whole_seconds(not_until.wait_time_from(self.clock.now()))))
+            }
+        }
+    }
+
+    /// The tenant whose token the request carries, if it carries one.
+    pub fn tenant(&self, headers: &HeaderMap) -> Option<&TenantId> {
         let token = headers
             .get(header::AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
-            .filter(|token| token.len() <= TOKEN_BYTES_MAX)
-            .ok_or_else(Problem::unauthenticated)?;
+            .filter(|token| token.len() <= TOKEN_BYTES_MAX)?;
         // Looked up by hash: how long a look-up takes tells nothing about any token.
-        let tenant = self.tenants.get(&hash_token(token)).ok_or_else(Problem::unauthenticated)?;
-        match self.limits.check_key(tenant) {
-            Ok(()) => Ok(tenant.clone()),
-            Err(not_until) => {
-                let wait = not_until.wait_time_from(self.clock.now());
-                // Whole seconds, and never sooner than there is room.
-                Err(Problem::too_many((wait + Duration::from_millis(999)).as_secs().max(1)))
-            }
-        }
+        self.tenants.get(&hash_token(token))
     }
+}
+
+/// A wait in whole seconds: one at least, and never sooner than there is room.
+pub(super) fn whole_seconds(wait: Duration) -> u64 {
+    (wait + Duration::from_millis(999)).as_secs().max(1)
 }
 
 #[cfg(test)]

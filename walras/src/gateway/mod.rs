@@ -22,6 +22,7 @@ pub mod problem;
 mod quotes;
 mod recent;
 mod sites;
+mod strangers;
 mod transcripts;
 mod waiting;
 
@@ -29,7 +30,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
@@ -43,11 +44,14 @@ pub use desk::Desk;
 pub use identity::{Identity, TokenHash, hash_token};
 pub(crate) use mirror::open_at_end;
 use problem::Problem;
+pub use strangers::{Peer, Strangers};
 
 /// What every request can use.
 pub struct Gateway {
     /// Who asks.
     pub identity: Identity,
+    /// What addresses may ask that are no tenant's.
+    pub strangers: Strangers,
     /// The market.
     pub desk: Desk,
     /// What one server of a market has, in words, where the catalogue says so.
@@ -65,6 +69,16 @@ pub struct Gateway {
 }
 
 impl Gateway {
+    /// Limits requests without a tenant's token by their address; a tenant's are limited where its token is read.
+    fn admit_stranger(&self, request: &Request) -> Result<(), Problem> {
+        match request.extensions().get::<ConnectInfo<Peer>>() {
+            Some(&ConnectInfo(peer)) if self.identity.tenant(request.headers()).is_none() => {
+                self.strangers.admit(peer)
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// An id for a command whose sender named none.
     fn made_up_id(&self) -> CommandId {
         let number = self.made_up.fetch_add(1, Ordering::Relaxed);
@@ -140,9 +154,10 @@ async fn observe(State(gateway): State<Arc<Gateway>>, request: Request, next: Ne
     let started = std::time::Instant::now();
     let path = request.extensions().get::<axum::extract::MatchedPath>().cloned();
     let route = format!("{} {}", request.method(), path.as_ref().map_or("other", |path| path.as_str()));
-    let mut response = match gateway.in_flight.try_acquire() {
-        Ok(_one) => next.run(request).await.into_response(),
-        Err(_) => Problem::too_many(1).into_response(),
+    let mut response = match (gateway.in_flight.try_acquire(), gateway.admit_stranger(&request)) {
+        (Ok(_one), Ok(())) => next.run(request).await.into_response(),
+        (Err(_), _) => Problem::too_many(1).into_response(),
+        (_, Err(problem)) => problem.into_response(),
     };
     let status = response.status();
     match status {

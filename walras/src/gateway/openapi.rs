@@ -249,7 +249,7 @@ const OPERATIONS: &[Operation] = &[
         success: 200,
         answer: "Record",
         needs_token: false,
-        refusals: &[400, 404, 422, 503],
+        refusals: &[400, 404, 422, 429, 503],
     },
     Operation {
         method: "get",
@@ -314,7 +314,7 @@ const OPERATIONS: &[Operation] = &[
         success: 200,
         answer: "Quote",
         needs_token: false,
-        refusals: &[400, 404, 422, 503],
+        refusals: &[400, 404, 422, 429, 503],
     },
     Operation {
         method: "get",
@@ -330,7 +330,7 @@ const OPERATIONS: &[Operation] = &[
         success: 200,
         answer: "Markets",
         needs_token: false,
-        refusals: &[400, 422, 503],
+        refusals: &[400, 422, 429, 503],
     },
     Operation {
         method: "get",
@@ -343,7 +343,7 @@ const OPERATIONS: &[Operation] = &[
         success: 200,
         answer: "MarketAlone",
         needs_token: false,
-        refusals: &[400, 404, 503],
+        refusals: &[400, 404, 429, 503],
     },
     Operation {
         method: "get",
@@ -359,7 +359,7 @@ const OPERATIONS: &[Operation] = &[
         success: 200,
         answer: "History",
         needs_token: false,
-        refusals: &[400, 404, 422, 503],
+        refusals: &[400, 404, 422, 429, 503],
     },
     Operation {
         method: "get",
@@ -372,7 +372,7 @@ const OPERATIONS: &[Operation] = &[
         success: 200,
         answer: "FamiliarHistory",
         needs_token: false,
-        refusals: &[400, 404, 503],
+        refusals: &[400, 404, 429, 503],
     },
     Operation {
         method: "get",

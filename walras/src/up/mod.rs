@@ -26,7 +26,7 @@ use serde_json::json;
 use tokio::sync::Semaphore;
 
 use crate::cli::{ServiceArgs, UpArgs};
-use crate::gateway::{Desk, Gateway, Identity, Metrics};
+use crate::gateway::{Desk, Gateway, Identity, Metrics, Peer, Strangers};
 use ground::Ground;
 use parties::Parties;
 
@@ -225,6 +225,7 @@ async fn start_gateway(
     let sites: Vec<StreamName> = config.placement.sites.keys().cloned().collect();
     let gateway = Arc::new(Gateway {
         identity: Identity::new(tokens.clone(), settings.requests_per_second, settings.burst),
+        strangers: Strangers::new(settings.stranger_requests_per_second, settings.stranger_burst),
         desk: Desk::open(bus, principal.clone(), &exchanges, &sites, &unique).await?,
         resources: resources(config),
         unique,
@@ -250,7 +251,8 @@ async fn start_gateway(
             std::future::pending::<()>().await;
         };
         let ended = stop.clone();
-        let serve = axum::serve(listener, router).with_graceful_shutdown(stop.into_requested());
+        let serve = axum::serve(listener, router.into_make_service_with_connect_info::<Peer>())
+            .with_graceful_shutdown(stop.into_requested());
         tokio::select! {
             served = serve => Ok(served?),
             () = watch => Ok(()),

@@ -19,6 +19,8 @@ use super::refusals::{self, check_problem};
 
 /// Requests after which a tenant that goes on asking must have been refused: its burst and then some.
 const FLOOD_REQUESTS_MAX: usize = 4_000;
+/// The same for one address that has no token.
+const STRANGER_REQUESTS_MAX: usize = 2_000;
 
 #[test]
 fn the_gateway_does_what_its_document_says() {
@@ -42,6 +44,7 @@ fn the_gateway_does_what_its_document_says() {
     clusters(&walras);
     familiar_history(&walras);
     a_flood_costs_only_its_sender(&walras);
+    a_flood_without_a_token_costs_no_tenant(&walras);
     health(&walras);
     the_document_holds(&walras);
 }
@@ -352,6 +355,24 @@ fn a_flood_costs_only_its_sender(walras: &Walras) {
     assert!(walras.metric("walras_gateway_rate_limited_total", &[]) > limited);
 }
 
+fn a_flood_without_a_token_costs_no_tenant(walras: &Walras) {
+    let public = |token: &'static str| Asked {
+        method: "GET",
+        path: "/v1/markets",
+        authorization: token,
+        content_type: "",
+        body: b"",
+    };
+    for token in ["", "Bearer guessed"] {
+        let asked = public(token);
+        let refused =
+            (0..STRANGER_REQUESTS_MAX).map(|_| walras.send(&asked)).find(|answered| answered.status != 200);
+        let refused = refused.expect("a flood is refused");
+        check_problem(&refused, 429, "too-many-requests", "", "").unwrap();
+    }
+    assert_eq!(walras.ask("demo", "GET", "/v1/markets", &Value::Null).status, 200);
+}
+
 fn health(walras: &Walras) {
     let ready = walras.admin("/readyz");
     assert_eq!(ready.status, 200, "{}", ready.text);
@@ -371,7 +392,7 @@ fn health(walras: &Walras) {
 /// Every operation was tried and succeeded once, and nothing was answered with a status that the document does not
 /// name for it.
 fn the_document_holds(walras: &Walras) {
-    let document = walras.ask("", "GET", "/openapi.json", &Value::Null).json();
+    let document = walras.ask("demo", "GET", "/openapi.json", &Value::Null).json();
     let committed = include_str!("../../openapi.json");
     let same = document == serde_json::from_str::<Value>(committed).unwrap();
     assert!(same, "WALRAS_UPDATE=1 cargo test -p walras --lib writes openapi.json anew");

@@ -47,6 +47,8 @@ hosts = [
 [gateway]
 requests_per_second = 5
 burst = 400
+stranger_requests_per_second = 5
+stranger_burst = 900
 
 [bus]
 command_bytes_max = 67108864
