@@ -7,7 +7,8 @@ use market::billing::Month;
 use proto::market::BidOption;
 use proto::placement::KubernetesVersion;
 use proto::{
-    BidId, ClusterId, CommandId, DataStoreId, MarketId, PoolId, RegionName, StreamName, TenantId, Timestamp,
+    BidId, ClusterId, CommandId, DataStoreId, MarketId, PoolId, Price, RegionName, StreamName, TenantId,
+    Timestamp,
 };
 use runtime::config::ConfigFlags;
 
@@ -35,6 +36,8 @@ pub enum Command {
     Gateway(ServiceArgs),
     /// Place a bid.
     Bid(BidArgs),
+    /// Order servers on demand: never outbid, at the market's on-demand price.
+    Order(OrderArgs),
     /// Replace a bid's terms.
     Amend(AmendArgs),
     /// End a bid.
@@ -307,6 +310,35 @@ pub struct ReadArgs {
     pub connection: Connection,
 }
 
+/// An on-demand order.
+#[derive(Clone, Debug, Args)]
+pub struct OrderArgs {
+    /// The order's id; made up where it is missing.
+    #[arg(long)]
+    pub id: Option<CommandId>,
+    /// The cluster that the servers are for.
+    #[arg(long, default_value = "default")]
+    pub cluster: ClusterId,
+    /// The pool within the cluster.
+    #[arg(long, default_value = "default")]
+    pub pool: PoolId,
+    /// How many servers.
+    #[arg(long, default_value_t = 1)]
+    pub quantity: u32,
+    /// Where: `dfw/gp.large`.
+    #[arg(long)]
+    pub market: MarketId,
+    /// The most a server may cost per hour in dollars, should the price rise; the price of now where it is missing.
+    #[arg(long)]
+    pub limit: Option<Price>,
+    /// When the order ends by itself, as RFC 3339.
+    #[arg(long)]
+    pub expires_at: Option<Timestamp>,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// Which bid is to be explained.
 #[derive(Clone, Debug, Args)]
 pub struct WhyArgs {
@@ -426,6 +458,7 @@ mod tests {
             "walras acknowledge first 1 2",
             "walras cluster create prod --version v1.35.0 --region eu-alder-1 --single --sleep-after-seconds 3600",
             "walras cluster upgrade prod v1.36.0",
+            "walras order --quantity 2 --market eu-alder-1/gp.large",
             "walras why first",
             "walras quote --units 4 --option eu-alder-1/gp.large --option iad/gp.large",
             "walras nats-accounts --config walras.toml",

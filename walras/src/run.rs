@@ -22,6 +22,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::NatsAccounts(arguments) => broker::accounts(&arguments),
         Command::NatsKey(arguments) => broker::key(&arguments),
         Command::Bid(arguments) => bids::place(&arguments),
+        Command::Order(arguments) => bids::order(&arguments),
         Command::Amend(arguments) => bids::amend(&arguments),
         Command::Cancel(arguments) => bids::cancel(&arguments),
         Command::Acknowledge(arguments) => bids::acknowledge(&arguments),

@@ -213,6 +213,15 @@ impl Meter {
         });
     }
 
+    /// The leases' own price is another one; what pays the market's price is not meant.
+    pub(crate) fn reprice(&mut self, tariff: &mut Tariff, at: Timestamp, price: u64) {
+        self.change(tariff, at, |this| {
+            if let Rate::Flat(own) = &mut this.rate {
+                *own = price;
+            }
+        });
+    }
+
     /// The leases are over; their servers were gone at `ended`, which may be past. Returns what was not settled.
     pub(crate) fn release(
         mut self,

@@ -134,6 +134,14 @@ impl Billing {
         }
     }
 
+    /// What a bid's leases pay of their own is another price.
+    pub(crate) fn reprice(&mut self, at: Timestamp, payer: &Payer<'_>, price: Price) {
+        for first in self.firsts(payer.number, 0, LeaseNumber::MAX) {
+            let Some(meter) = self.meters.get_mut(&(payer.number, first)) else { continue };
+            meter.reprice(self.tariffs.entry(meter.market).or_default(), at, price.micros());
+        }
+    }
+
     /// Leases are over. `ended` is when their servers were lost, if they were. Of those that never had a ready
     /// worker nothing is kept.
     pub(crate) fn release(

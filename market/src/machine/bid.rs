@@ -70,13 +70,15 @@ pub(super) enum Lots {
     #[allow(clippy::box_collection)]
     Many(Box<Vec<Lot>>),
     Flexible(Box<Flexible>),
+    /// None: an on-demand order, which stands beside the book at the age that the bid says ([`super::order`]).
+    Ordered,
 }
 
 impl Lots {
     #[inline]
     pub(super) fn as_slice(&self) -> &[Lot] {
         match self {
-            Self::None => &[],
+            Self::None | Self::Ordered => &[],
             Self::One(lot) => std::slice::from_ref(lot),
             Self::Many(lots) => lots,
             Self::Flexible(flexible) => &flexible.lots,
@@ -94,7 +96,7 @@ impl Lots {
     /// Gives every lot another number.
     pub(super) fn renumber(&mut self, number: impl Fn(Lot) -> Lot) {
         match self {
-            Self::None => {}
+            Self::None | Self::Ordered => {}
             Self::One(lot) => *lot = number(*lot),
             Self::Many(lots) => lots.iter_mut().for_each(|lot| *lot = number(*lot)),
             Self::Flexible(flexible) => flexible.lots.iter_mut().for_each(|lot| *lot = number(*lot)),
@@ -104,7 +106,7 @@ impl Lots {
     /// Adds the youngest.
     pub(super) fn push(&mut self, lot: Lot) {
         match self {
-            Self::None => *self = Self::One(lot),
+            Self::None | Self::Ordered => *self = Self::One(lot),
             Self::One(first) => *self = Self::Many(Box::new(vec![*first, lot])),
             Self::Many(lots) => lots.push(lot),
             Self::Flexible(flexible) => flexible.lots.push(lot),
@@ -114,7 +116,7 @@ impl Lots {
     pub(super) fn remove(&mut self, lot: Lot) {
         match self {
             Self::One(only) if *only == lot => *self = Self::None,
-            Self::None | Self::One(_) => {}
+            Self::None | Self::One(_) | Self::Ordered => {}
             Self::Flexible(flexible) => flexible.lots.retain(|other| *other != lot),
             Self::Many(lots) => {
                 lots.retain(|other| *other != lot);
@@ -134,7 +136,7 @@ pub(super) struct Bid {
     pub(super) number: BidNumber,
     /// Limit in micro-dollars per hour; of the first option, if there are several.
     pub(super) limit: u64,
-    /// Sum of its lots' ages: with the book's own digest this ties the lots to the bid.
+    /// Sum of its lots' ages: with the book's own digest this ties the lots to the bid. Of an on-demand order its age.
     pub(super) ages: u64,
     pub(super) expires_at: Option<Timestamp>,
     pub(super) version: u32,
@@ -159,11 +161,16 @@ impl Bid {
         self.status == Status::Standing
     }
 
+    /// Whether it is an on-demand order.
+    pub(super) const fn is_order(&self) -> bool {
+        matches!(self.lots, Lots::Ordered)
+    }
+
     /// What it says besides, if it has several options, a minimum or a running limit.
     pub(super) fn flexible(&self) -> Option<&Flexible> {
         match &self.lots {
             Lots::Flexible(flexible) => Some(flexible),
-            Lots::None | Lots::One(_) | Lots::Many(_) => None,
+            Lots::None | Lots::One(_) | Lots::Many(_) | Lots::Ordered => None,
         }
     }
 
@@ -190,14 +197,15 @@ impl Bid {
     #[inline]
     fn digest(&self) -> u128 {
         let expires = self.expires_at.map_or(i64::MIN, Timestamp::micros) as u64;
-        let place = u64::from(self.market) | ((self.status as u64) << 16);
+        let place =
+            u64::from(self.market) | ((self.status as u64) << 16) | (u64::from(self.is_order()) << 32);
         let terms = (u64::from(self.quantity) << 32) | u64::from(self.version);
         let key = [self.key.0 as u64, (self.key.0 >> 64) as u64];
         let plain =
             digest(Kind::Bid, [self.number, self.limit, self.ages, expires, terms, place, key[0], key[1]]);
         match &self.lots {
             Lots::Flexible(flexible) => plain.wrapping_add(flexible.digest(self.number)),
-            Lots::None | Lots::One(_) | Lots::Many(_) => plain,
+            Lots::None | Lots::One(_) | Lots::Many(_) | Lots::Ordered => plain,
         }
     }
 

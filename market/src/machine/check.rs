@@ -14,12 +14,16 @@ use super::record::{MarketRecord, digest_of_source};
 use super::rules::digest_of;
 
 /// Fails unless something holds.
-fn hold(holds: bool, invariant: &'static str, details: impl FnOnce() -> String) -> Result<(), Broken> {
+pub(super) fn hold(
+    holds: bool,
+    invariant: &'static str,
+    details: impl FnOnce() -> String,
+) -> Result<(), Broken> {
     if holds { Ok(()) } else { Err(Broken { invariant, details: details() }) }
 }
 
 #[allow(clippy::needless_pass_by_value)] // what is compared is nearly always a number
-fn same<T: PartialEq + std::fmt::Debug>(
+pub(super) fn same<T: PartialEq + std::fmt::Debug>(
     invariant: &'static str,
     what: &str,
     kept: T,
@@ -46,26 +50,25 @@ impl Market {
         for record in &self.markets {
             let is_coupled = record.coupling.is_coupled;
             let (servers, name) = (&record.servers, &record.id);
+            let (usable, on_demand) = (record.usable(), record.on_demand());
             // What is won in coupled markets only leases say.
-            let sold = if is_coupled { servers.live() } else { record.book.sold() };
+            let sold = if is_coupled { servers.live().saturating_sub(on_demand) } else { record.book.sold() };
             // Between rounds the book still holds what the last one gave.
-            hold(record.is_dirty || sold <= record.supply, "I2", || {
-                format!("{name} sells {sold} of {} servers", record.supply)
+            hold(record.is_dirty || sold + on_demand <= usable, "I2", || {
+                format!("{name} sells {sold} of {usable} servers beside {on_demand} on demand")
             })?;
             let occupied = servers.occupied();
-            hold(servers.waiting() == 0 || occupied >= record.supply, "I2", || {
-                format!(
-                    "{} units wait in {name} while {occupied} of {} servers are occupied",
-                    servers.waiting(),
-                    record.supply
-                )
+            hold(servers.waiting() == 0 || occupied >= usable, "I2", || {
+                let waiting = servers.waiting();
+                format!("{waiting} units wait in {name} while {occupied} of {usable} servers are occupied")
             })?;
             if !record.is_dirty {
-                same("I2", &format!("units won in {name}"), servers.live(), sold)?;
+                same("I2", &format!("units won in {name}"), servers.live(), sold + on_demand)?;
                 let told = record.told.unwrap_or_default();
                 if is_coupled {
-                    let kept = (told.sold, told.supply, told.wanted, told.reserve);
-                    let anew = (sold, record.supply, record.coupling.wanted, record.settings.reserve);
+                    let kept = (told.sold, told.supply, told.wanted, told.reserve, told.on_demand);
+                    let (wanted, reserve) = (record.coupling.wanted, record.settings.reserve);
+                    let anew = (sold, record.auctioned(), wanted, reserve, on_demand);
                     same("I3", &format!("figures of {name}"), kept, anew)?;
                 } else {
                     same("I3", &format!("figures of {name}"), record.told, Some(record.figures()))?;
@@ -168,7 +171,9 @@ impl Market {
             .sum();
         same("I2", &format!("units won by bid {number}"), bid.live, live)?;
         let places = self.places_of(bid);
-        same("I7", "a bid's lots", places.len(), bid.lots.as_slice().len())?;
+        if !bid.is_order() {
+            same("I7", "a bid's lots", places.len(), bid.lots.as_slice().len())?;
+        }
         let units = if bid.stands() { bid.quantity } else { 0 };
         same("I2", &format!("units that stand of bid {number}"), self.units_standing(bid), units)?;
         let ages = places.iter().fold(0_u64, |sum, &(age, _)| sum.wrapping_add(age));
@@ -177,7 +182,9 @@ impl Market {
         hold(is_sorted, "I7", || format!("lots of bid {number} are out of order"))?;
         let is_given = places.iter().all(|&(age, _)| age < self.next.age);
         hold(is_given, "I6", || format!("bid {number} has a place that is not given yet"))?;
-        if self.stands_coupled(bid) {
+        if bid.is_order() {
+            self.check_standing_order(place, bid)?;
+        } else if self.stands_coupled(bid) {
             self.check_coupled_bid(bid)?;
         } else {
             self.check_lots(place, bid, live)?;
@@ -309,7 +316,7 @@ impl Market {
         let name = &record.id;
         hold(record.book.is_empty(), "I7", || format!("{name} clears together and by itself"))?;
         let (mut flexible, mut wanted, mut places) = (0, 0, 0);
-        for (_, bid) in self.bids.all().filter(|(_, bid)| bid.stands()) {
+        for (_, bid) in self.bids.all().filter(|(_, bid)| bid.stands() && !bid.is_order()) {
             if bid.limit_in(record.number).is_none() {
                 continue;
             }
@@ -326,14 +333,15 @@ impl Market {
     /// Winners and price by the rule's own words: sort all units, walk, look.
     fn check_market(&self, record: &MarketRecord) -> Result<(), Broken> {
         let name = &record.id;
-        let (reserve, supply) = (record.settings.reserve.micros(), record.supply);
+        let (reserve, supply) = (record.settings.reserve.micros(), record.auctioned());
         same(
             "I2",
             &format!("supply of {name}"),
-            supply,
+            record.supply,
             record.sources.values().map(|source| source.units).sum(),
         )?;
         same("I2", &format!("supply in the book of {name}"), record.book.supply(), supply)?;
+        self.check_orders(record)?;
         if record.coupling.is_coupled {
             return self.check_coupling(record);
         }

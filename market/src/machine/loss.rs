@@ -9,6 +9,7 @@ use proto::market::{
 
 use super::Market;
 use super::lease::{Span, Stand};
+use super::order::ORDER_LIMIT;
 use super::record::Departure;
 use super::round::Shift;
 
@@ -178,7 +179,9 @@ impl Market {
         if reason == LossReason::Moved {
             moves.leave(number, leases);
         }
-        let (round, kept_by) = (losses.round, losses.figures.lowest_winning_bid);
+        // No limit keeps an on-demand unit: it goes because servers do.
+        let kept_by = losses.figures.lowest_winning_bid.filter(|_| shift.limit != ORDER_LIMIT);
+        let round = losses.round;
         events.push(MarketEvent::NoticeGiven { number, market, leases, round, gone_at, reason, kept_by });
         self.leave(shift.place, index, gone_at, reason);
         (units, rest)

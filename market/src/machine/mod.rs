@@ -16,6 +16,7 @@ mod holding;
 mod index;
 mod lease;
 mod loss;
+mod order;
 mod places;
 mod quote;
 mod read;
@@ -174,7 +175,7 @@ impl Market {
 impl Machine for Market {
     const NAME: &'static str = "market";
     const RULES: u32 = 3;
-    const SNAPSHOT: u32 = 3;
+    const SNAPSHOT: u32 = 4;
     type Command = MarketCommand;
     type Event = MarketEvent;
 

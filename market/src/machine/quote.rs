@@ -126,7 +126,7 @@ impl Market {
             }
             let book = cleared.as_ref().unwrap_or(&record.book);
             let reserve = record.settings.reserve.micros();
-            offer(reserve, record.supply.saturating_sub(book.sold()));
+            offer(reserve, book.supply().saturating_sub(book.sold()));
             for (_, terms) in book.lots().filter(|(_, terms)| terms.held > 0) {
                 offer(reserve.max(terms.limit + 1), terms.held);
             }

@@ -39,6 +39,8 @@ pub struct BidView {
     pub market: MarketNumber,
     /// Its options: market, limit, and what a unit that holds a server there is worth.
     pub options: Vec<(MarketNumber, Price, Price)>,
+    /// Whether it is an on-demand order.
+    pub on_demand: bool,
     /// Fewer units than this are worth nothing.
     pub min_quantity: u32,
     /// How many.
@@ -94,6 +96,11 @@ impl Market {
         self.is_coupled(market)
     }
 
+    /// A market's servers: usable ones, those that orders have of them, and those that the auction has.
+    pub fn division(&self, market: MarketNumber) -> Option<(u32, u32, u32)> {
+        self.market(market).map(|record| (record.usable(), record.on_demand(), record.auctioned()))
+    }
+
     /// The number of the last round.
     pub fn round(&self) -> RoundNumber {
         self.next.round
@@ -145,6 +152,7 @@ impl Market {
                     (option.market, limit, running)
                 })
                 .collect(),
+            on_demand: bid.is_order(),
             min_quantity: bid.minimum(),
             quantity: bid.quantity,
             limit: Price::micros_or_max(bid.limit),

@@ -41,6 +41,9 @@ pub(super) struct MarketRecord {
     holders: Vec<u32>,
     pub(super) sources: BTreeMap<SourceId, Source>,
     pub(super) supply: u32,
+    /// On-demand orders by age, with their bids' places; servers that they want together.
+    pub(super) orders: BTreeMap<u64, u32>,
+    pub(super) ordered: u32,
     /// Deadlines of servers withdrawn since the last round, ascending.
     pub(super) departures: Vec<Departure>,
     /// The public figures as last told.
@@ -76,6 +79,8 @@ impl MarketRecord {
             holders: Vec::new(),
             sources: BTreeMap::new(),
             supply: 0,
+            orders: BTreeMap::new(),
+            ordered: 0,
             departures: Vec::new(),
             told: None,
             servers: Servers::default(),
@@ -120,10 +125,26 @@ impl MarketRecord {
             price: self.book.price().and_then(Price::from_micros),
             lowest_winning_bid: self.book.lowest_winning_bid().and_then(Price::from_micros),
             reserve: self.settings.reserve,
-            supply: self.supply,
+            supply: self.auctioned(),
             sold: self.book.sold(),
             wanted: u64::from(self.book.demand()),
+            on_demand: self.on_demand(),
         }
+    }
+
+    /// Servers that somebody may have.
+    pub(super) const fn usable(&self) -> u32 {
+        self.supply.saturating_sub(self.settings.held_back_units)
+    }
+
+    /// Servers that on-demand orders have before the auction.
+    pub(super) fn on_demand(&self) -> u32 {
+        self.ordered.min(self.usable())
+    }
+
+    /// Servers that the auction has.
+    pub(super) fn auctioned(&self) -> u32 {
+        self.usable() - self.on_demand()
     }
 
     /// Full notice from `now` on.
@@ -180,6 +201,10 @@ impl MarketRecord {
             u64::from(self.supply),
         ];
         let mut sum = digest(Kind::Market, words).wrapping_add(self.settings_digest);
+        if told.on_demand > 0 {
+            let words = [u64::from(self.number), u64::from(told.on_demand), 2, 0];
+            sum = sum.wrapping_add(digest(Kind::Settings, words));
+        }
         if let Some(round) = coupling.idle_since {
             sum = sum.wrapping_add(digest(Kind::Settings, [u64::from(self.number), round, 1, 0]));
         }

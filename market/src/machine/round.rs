@@ -77,6 +77,10 @@ impl Market {
     ) {
         let mut shifts = Vec::new();
         let Some(mut cleared) = self.clear_coupled(&mut shifts) else { return };
+        for &(market, _) in &cleared.figures {
+            let kept = cleared.kept_with_old_supply.entry(market).or_default();
+            self.shift_orders(market, &mut shifts, kept);
+        }
         shifts.sort_unstable_by_key(|shift| (shift.market, shift.number));
         let mut moves = Moves::of(&shifts);
         let of = |market: MarketNumber| {
@@ -152,9 +156,13 @@ impl Market {
         now: Timestamp,
         events: &mut Vec<MarketEvent>,
     ) {
-        let kept_with_old_supply = self.kept_with_old_supply(market);
+        let mut kept_with_old_supply = self.kept_with_old_supply(market);
         let mut shifts = std::mem::take(&mut self.scratch.shifts);
         self.collect_shifts(market, &mut shifts);
+        if self.market(market).is_some_and(|record| !record.orders.is_empty()) {
+            self.shift_orders(market, &mut shifts, &mut kept_with_old_supply);
+            shifts.sort_unstable_by_key(|shift| shift.number);
+        }
         let Some(record) = self.market(market) else { return };
         let figures = record.figures();
         let mut moves = Moves::default();
@@ -170,7 +178,7 @@ impl Market {
     fn kept_with_old_supply(&mut self, market: MarketNumber) -> Vec<(BidNumber, u32)> {
         let Some(record) = self.markets.get_mut(usize::from(market)) else { return Vec::new() };
         let before = record.told.map_or(0, |told| told.supply);
-        if before <= record.supply {
+        if before <= record.auctioned() {
             return Vec::new();
         }
         let bids = &self.bids;

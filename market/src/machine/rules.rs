@@ -32,6 +32,12 @@ impl Market {
             return refuse(RefusalReason::LimitReached, "market", &command.market, problem);
         }
         let market = known.unwrap_or(self.markets.len() as MarketNumber);
+        let ordered = self.market(market).map_or(0, |record| record.ordered);
+        if ordered > 0 && command.settings.on_demand_price.is_none() {
+            let problem =
+                format!("orders for {ordered} servers stand; on_demand_units_max: 0 takes no more of them");
+            return refuse(RefusalReason::OutOfRange, "settings.on_demand_price", "none", problem);
+        }
         let (id, settings) = (command.market.clone(), command.settings.clone());
         events.push(MarketEvent::MarketDefined { market, id, settings });
         self.market_defined(market, &command.market, &command.settings);
@@ -44,6 +50,7 @@ impl Market {
             // What a unit that moves here is worth depends on the reserve.
             self.touch_coupled();
         }
+        let usable_before = self.market(number).map_or(0, MarketRecord::usable);
         let done = match self.markets.get_mut(usize::from(number)) {
             Some(record) => record.set(settings.clone()),
             None => {
@@ -56,7 +63,10 @@ impl Market {
         if let Err(error) = done {
             self.broke("I7", error.to_string());
         }
-        self.soil(number);
+        self.divide_supply(number);
+        if self.market(number).is_some_and(|record| record.usable() < usable_before) {
+            self.shake(number);
+        }
     }
 
     pub(super) fn adopt_rules(
@@ -134,6 +144,10 @@ fn check_settings(settings: &MarketSettings) -> Checked<()> {
         }
         Ladder::Step(_) => {}
         Ladder::Rungs(rungs) => check_rungs(rungs)?,
+    }
+    if let Some(price) = settings.on_demand_price.filter(|&price| price < settings.reserve) {
+        let problem = format!("must be at least the reserve {}", settings.reserve);
+        return refuse(out, "settings.on_demand_price", price, problem);
     }
     if rung_at_or_above(&settings.ladder, settings.reserve).is_none() {
         return refuse(out, "settings.reserve", settings.reserve, "no legal limit reaches it");

@@ -93,6 +93,7 @@ struct SavedFigures {
     supply: u32,
     sold: u32,
     wanted: u64,
+    on_demand: u32,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -109,6 +110,7 @@ struct SavedBid<'a> {
     limit: u64,
     expires_at: Option<Instant>,
     status: SavedStatus,
+    on_demand: bool,
     /// Where there is more to say than one limit.
     flexible: Option<SavedFlexible>,
     /// Age and units; oldest first.
@@ -274,6 +276,7 @@ impl Market {
             limit: bid.limit,
             expires_at: bid.expires_at.map(Timestamp::micros),
             status: save_status(bid.status),
+            on_demand: bid.is_order(),
             flexible: flexible.map(|said| SavedFlexible {
                 minimum: said.minimum,
                 options: said.options.iter().map(option).collect(),
@@ -342,6 +345,7 @@ impl Market {
             supply: told.supply,
             sold: told.sold,
             wanted: told.wanted,
+            on_demand: told.on_demand,
         });
         record.is_shaken = saved.is_shaken;
         if let Some(SavedCoupling { idle_since }) = saved.coupled {
@@ -351,7 +355,8 @@ impl Market {
         if saved.is_shaken {
             self.shaken.insert(number);
         }
-        record.servers.set_supply(&mut self.leases, record.supply, Timestamp::MIN);
+        let usable = record.usable();
+        record.servers.set_supply(&mut self.leases, usable, Timestamp::MIN);
         self.market_names.insert(text(record.id.as_str()), u32::from(number));
         self.markets.push(record);
         Ok(())
@@ -378,8 +383,16 @@ impl Market {
                 .iter()
                 .map(|&(age, units)| LotTerms { limit, plain_limit: None, age, units, held: 0 })
                 .collect();
+            let is_order = saved.on_demand;
             let leases_saved = self.load_bid(saved, names, &mut shared, &lots_saved)?;
             let place = leases_saved.0;
+            if is_order {
+                for _ in &lots_saved {
+                    self.load_order(place);
+                }
+                spans.extend(leases_saved.1.into_iter().map(|leases| (leases.first, place, leases)));
+                continue;
+            }
             lots[usize::from(market)].extend(lots_saved.into_iter().map(|terms| (terms, place)));
             spans.extend(leases_saved.1.into_iter().map(|leases| (leases.first, place, leases)));
         }
@@ -423,6 +436,7 @@ impl Market {
             quantity: saved.quantity,
             min_quantity: said.minimum,
             options,
+            on_demand: saved.on_demand,
             expires_at,
             key: CommandKey(saved.key),
         });
@@ -437,7 +451,11 @@ impl Market {
         if let Some(expires_at) = expires_at.filter(|_| status == Status::Standing) {
             self.expiring.insert((expires_at, saved.number));
         }
-        let lots_of_bid = self.lots_for(&placed.options, placed.min_quantity);
+        let lots_of_bid = if placed.on_demand {
+            Lots::Ordered
+        } else {
+            self.lots_for(&placed.options, placed.min_quantity)
+        };
         if let (Lots::Flexible(flexible), Status::Standing) = (&lots_of_bid, status) {
             for option in &flexible.options {
                 self.markets[usize::from(option.market)].coupling.flexible += 1;
@@ -500,7 +518,7 @@ impl Market {
         for (number, mut lots) in lots.into_iter().enumerate() {
             if self.is_coupled(number as MarketNumber) {
                 let record = &mut self.markets[number];
-                record.book.set_supply(record.supply).map_err(unreadable)?;
+                record.book.set_supply(record.auctioned()).map_err(unreadable)?;
                 for (terms, place) in lots {
                     self.stand_at(place, terms.age, terms.units);
                 }
@@ -515,7 +533,7 @@ impl Market {
             let record = &mut self.markets[number];
             let terms: Vec<LotTerms> = lots.iter().map(|&(terms, _)| terms).collect();
             let (ladder, reserve) = (record.settings.ladder.clone(), record.settings.reserve);
-            let (rule, supply) = (self.rules.price_rule, record.supply);
+            let (rule, supply) = (self.rules.price_rule, record.auctioned());
             record.book = Book::load(ladder, reserve, rule, supply, &terms).map_err(unreadable)?;
             for (lot, (_, place)) in lots.into_iter().enumerate() {
                 let lot = crate::book::Lot(lot as u32);
@@ -616,6 +634,7 @@ fn save_market(record: &MarketRecord) -> SavedMarket {
             supply: told.supply,
             sold: told.sold,
             wanted: told.wanted,
+            on_demand: told.on_demand,
         }),
         is_shaken: record.is_shaken,
         coupled: record

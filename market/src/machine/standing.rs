@@ -27,7 +27,11 @@ impl Market {
         self.next.bid = self.next.bid.max(number + 1);
         let limit = placed.options.first().map_or(0, |option| option.limit.micros());
         let tenant = self.tenants.enter(&placed.tenant);
-        let lots = self.lots_for(&placed.options, placed.min_quantity);
+        let lots = if placed.on_demand {
+            Lots::Ordered
+        } else {
+            self.lots_for(&placed.options, placed.min_quantity)
+        };
         if let Lots::Flexible(flexible) = &lots {
             self.join_together(&flexible.options);
         }
@@ -49,7 +53,10 @@ impl Market {
             placed: Arc::clone(placed),
             by: by.clone(),
         });
-        if self.is_coupled(market) {
+        if placed.on_demand {
+            self.next.age += 1;
+            self.enter_order(place);
+        } else if self.is_coupled(market) {
             self.next.age += 1;
             self.stand_at(place, self.next.age - 1, placed.quantity);
         } else {
@@ -102,7 +109,9 @@ impl Market {
         let (number, expires_before, market_before, limit_before) =
             (bid.number, bid.expires_at, bid.market, bid.limit);
         let limit = terms.options.first().map_or(0, |option| option.limit.micros());
-        if self.is_amended_together(bid, terms, market) {
+        if bid.is_order() {
+            self.resize_order(place, terms.quantity);
+        } else if self.is_amended_together(bid, terms, market) {
             self.amend_together(place, terms, market);
         } else if market_before == market {
             self.shrink(place, terms.quantity);
@@ -136,6 +145,9 @@ impl Market {
     /// The sum of the ages of a bid's lots.
     fn ages(&self, place: u32, market: MarketNumber) -> u64 {
         let Some((bid, record)) = self.bids.get(place).zip(self.market(market)) else { return 0 };
+        if bid.is_order() {
+            return bid.ages;
+        }
         if record.coupling.is_coupled {
             let places = self.places_at(bid, market);
             return places.iter().fold(0, |sum, &(age, _)| sum.wrapping_add(age));
@@ -257,7 +269,11 @@ impl Market {
 
     /// Takes all of a bid's units out of the queue.
     pub(super) fn leave_queue(&mut self, place: u32) {
-        if self.bids.get(place).is_some_and(|bid| self.stands_coupled(bid)) {
+        let Some(bid) = self.bids.get(place) else { return };
+        if bid.is_order() {
+            return self.leave_orders(place);
+        }
+        if self.stands_coupled(bid) {
             return self.leave_together(place);
         }
         let Some(bid) = self.bids.holder(place) else { return };
@@ -289,6 +305,9 @@ impl Market {
     /// Takes away units that were won and whose servers died: they queue again at their places.
     pub(super) fn unhold(&mut self, place: u32, units: u32) {
         let Some(bid) = self.bids.get(place) else { return };
+        if bid.is_order() {
+            return self.soil(bid.market);
+        }
         if self.stands_coupled(bid) {
             // Its leases say how many it still holds.
             let markets: Vec<MarketNumber> = bid.options().map(|option| option.market).collect();

@@ -112,9 +112,13 @@ impl Market {
             quantity: bid.quantity,
             min_quantity: bid.min_quantity,
             options: &bid.options,
+            is_order: bid.on_demand,
             expires_at: bid.expires_at,
         };
         let market = self.check_terms(now, asked, None)?;
+        if bid.on_demand {
+            self.check_order(&asked, market, None)?;
+        }
         if self.bids.named(bid.key).is_some() {
             return refuse(RefusalReason::IdReused, "id", &bid.id, "a bid of this tenant has this id");
         }
@@ -173,11 +177,15 @@ impl Market {
             quantity: terms.quantity,
             min_quantity: terms.min_quantity,
             options: &terms.options,
+            is_order: self.bids.get(place).is_some_and(Bid::is_order),
             expires_at: terms.expires_at,
         };
         let market = self.check_terms(now, asked, self.bids.get(place))?;
         self.check_named(place, give_up, "give_up", |_| true)?;
-        self.check_rooms(&asked, market, self.bids.get(place))?;
+        match self.bids.get(place).filter(|bid| bid.is_order()) {
+            Some(order) => self.check_order(&asked, market, Some(order))?,
+            None => self.check_rooms(&asked, market, self.bids.get(place))?,
+        }
         events.push(MarketEvent::BidAmended { number, version, amendment: Arc::clone(amendment) });
         self.bid_amended(place, version, terms, market);
         self.let_go_amended(now, place, give_up, events);

@@ -124,16 +124,24 @@ impl Market {
         }
         record.sources.insert(id.clone(), source);
         record.supply = supply;
-        let done = record.book.set_supply(supply);
-        record.servers.set_supply(&mut self.leases, supply, self.now);
+        self.divide_supply(market);
+        if supply < supply_before {
+            self.shake(market);
+        }
+    }
+
+    /// Gives a market's servers to those who may have them: leases to all that are not held back, the auction to those that
+    /// orders leave.
+    pub(super) fn divide_supply(&mut self, market: MarketNumber) {
+        let Some(record) = self.markets.get_mut(usize::from(market)) else { return };
+        let (usable, auctioned) = (record.usable(), record.auctioned());
+        let done = record.book.set_supply(auctioned);
+        record.servers.set_supply(&mut self.leases, usable, self.now);
         if let Err(error) = done {
             self.broke("I2", error.to_string());
         }
         // Who was served just now is without a worker from now on.
         self.set_timer(market);
-        if supply < supply_before {
-            self.shake(market);
-        }
         self.soil(market);
     }
 }

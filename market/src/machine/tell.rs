@@ -182,14 +182,16 @@ impl Market {
         Some(match *event {
             MarketEvent::UnitsAwarded { number, market, leases, round, available_by }
             | MarketEvent::UnitsMoved { number, market, leases, round, available_by, .. } => {
-                let (bid, (market, price)) = (named(number)?, self.place_and_price(market)?);
+                let bid = named(number)?;
+                let (market, price) = self.place_and_price(bid, market)?;
                 let (tenant, name, cluster, pool) = names(bid);
                 let awarded =
                     Awarded { tenant, bid: name, cluster, pool, market, leases, round, price, available_by };
                 (bid, Answer::Awarded(awarded))
             }
             MarketEvent::NoticeGiven { number, market, leases, round, gone_at, reason, kept_by } => {
-                let (bid, (market, price)) = (named(number)?, self.place_and_price(market)?);
+                let bid = named(number)?;
+                let (market, price) = self.place_and_price(bid, market)?;
                 let (tenant, name, cluster, pool) = names(bid);
                 let noticed = Noticed {
                     tenant,
@@ -207,18 +209,18 @@ impl Market {
                 (bid, Answer::NoticeGiven(noticed))
             }
             MarketEvent::NoticeWithdrawn { number, market, leases, round } => {
-                let (bid, (market, _)) = (named(number)?, self.place_and_price(market)?);
+                let (bid, market) = (named(number)?, self.market(market)?.id.clone());
                 let (tenant, name, ..) = names(bid);
                 (bid, Answer::NoticeWithdrawn(Withdrawn { tenant, bid: name, market, leases, round }))
             }
             MarketEvent::UnitsDelayed { number, market, leases, round, available_by } => {
-                let (bid, (market, _)) = (named(number)?, self.place_and_price(market)?);
+                let (bid, market) = (named(number)?, self.market(market)?.id.clone());
                 let (tenant, name, ..) = names(bid);
                 let delayed = Delayed { tenant, bid: name, market, leases, round, available_by };
                 (bid, Answer::Delayed(delayed))
             }
             MarketEvent::UnitsReleased { number, market, leases, reason } => {
-                let (bid, (market, _)) = (named(number)?, self.place_and_price(market)?);
+                let (bid, market) = (named(number)?, self.market(market)?.id.clone());
                 let (tenant, name, ..) = names(bid);
                 (bid, Answer::Released(Released { tenant, bid: name, market, leases, reason }))
             }
@@ -231,10 +233,12 @@ impl Market {
         })
     }
 
-    /// A market's name, and its price as of the last round.
-    fn place_and_price(&self, number: MarketNumber) -> Option<(MarketId, Option<Price>)> {
+    /// A market's name, and what a unit of a bid pays there as of the last round.
+    fn place_and_price(&self, bid: &Bid, number: MarketNumber) -> Option<(MarketId, Option<Price>)> {
         let record = self.market(number)?;
-        Some((record.id.clone(), record.told.and_then(|told| told.price)))
+        let price =
+            if bid.is_order() { record.order_price(bid) } else { record.told.and_then(|told| told.price) };
+        Some((record.id.clone(), price))
     }
 }
 

@@ -31,12 +31,14 @@ pub(super) struct Asked<'a> {
     pub(super) quantity: u32,
     pub(super) min_quantity: u32,
     pub(super) options: &'a [BidOption],
+    /// Whether it is an on-demand order: its limit need not be on the ladder.
+    pub(super) is_order: bool,
     pub(super) expires_at: Option<Timestamp>,
 }
 
 impl Asked<'_> {
     #[cold]
-    fn refuse<T>(
+    pub(super) fn refuse<T>(
         &self,
         reason: RefusalReason,
         field: impl AsRef<str>,
@@ -105,7 +107,7 @@ impl Market {
             return asked.refuse(RefusalReason::Unknown, field, &option.market, problem);
         };
         let stands = amended.is_some_and(|bid| bid.limit_in(number) == Some(option.limit.micros()));
-        if !stands {
+        if !stands && !asked.is_order {
             check_limit(asked, place, option.limit, record)?;
         }
         if let Some(running_limit) = option.running_limit.filter(|&running| running < option.limit) {

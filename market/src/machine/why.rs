@@ -31,7 +31,7 @@ pub struct WhyOption {
 pub struct Why {
     /// Units won.
     pub won: u32,
-    /// What it meets, option by option.
+    /// What it meets, option by option; nothing where it is an on-demand order.
     pub options: Vec<WhyOption>,
     /// Where it stands and does not win all it wants: the least limit, the same in every option, at which it would now,
     /// however late its units came; none where there are not so many servers.
@@ -57,17 +57,20 @@ impl Market {
         let place = self.bids.named(key).and_then(|known| known.place);
         let found = place.and_then(|place| Some((place, self.bids.get(place)?)));
         let Some((place, bid)) = found.filter(|(_, bid)| !bid.is_finished) else { return Ok(None) };
-        let misses = bid.stands() && bid.live < bid.quantity;
+        let misses = bid.stands() && !bid.is_order() && bid.live < bid.quantity;
         let wins_at = if misses { self.quote_instead(place)? } else { None };
         Ok(Some(Why { won: bid.live, options: self.meets(place, bid), wins_at }))
     }
 
     /// What a bid meets in the markets that it names.
     fn meets(&self, place: u32, bid: &Bid) -> Vec<WhyOption> {
+        if bid.is_order() {
+            return Vec::new();
+        }
         let next = self.next_unit(bid);
         let own: Vec<(Choice, Standing)> = bid.options().map(|option| (option, next(&option))).collect();
         let mut ahead = vec![(0_u64, 0_u64); own.len()];
-        for (other_place, other) in self.bids.all().filter(|(_, other)| other.stands()) {
+        for (other_place, other) in self.bids.all().filter(|(_, other)| other.stands() && !other.is_order()) {
             if other_place == place {
                 continue;
             }

@@ -68,6 +68,8 @@ pub(super) struct Bid {
     pub(super) version: u32,
     pub(super) quantity: u32,
     pub(super) min_quantity: u32,
+    /// Whether it is an on-demand order.
+    pub(super) on_demand: bool,
     pub(super) options: Vec<Choice>,
     /// Higher limits it had, the latest last: what leaves pays up to the highest of the last notice.
     past_limits: Vec<PastLimit>,
@@ -94,6 +96,7 @@ impl Bid {
             version: 1,
             quantity: bid.quantity,
             min_quantity: bid.min_quantity,
+            on_demand: bid.on_demand,
             options: bid.options.iter().map(Choice::of).collect(),
             past_limits: Vec::new(),
             expires_at: bid.expires_at,
@@ -148,6 +151,11 @@ impl Bid {
     /// What a unit that holds a server in a market is worth to the bid.
     pub(super) fn effective_limit(&self, market: &MarketId) -> Option<Price> {
         self.options.iter().find(|option| option.market == *market).map(Choice::effective)
+    }
+
+    /// Its limit in a market that it names, for the figures about winners; an on-demand order is none.
+    pub(super) fn limit_as_winner(&self, market: &MarketId) -> Option<Price> {
+        self.limit_in(market).filter(|_| !self.on_demand)
     }
 
     /// Who is charged for its leases.

@@ -1,9 +1,11 @@
 //! What leases cost, as the view tells the meters and asks the books.
 
 use proto::market::{BidNumber, LeaseNumber, LeaseSpan, MarketNumber};
-use proto::{Charge, TenantId, Timestamp};
+use proto::{Charge, Price, TenantId, Timestamp};
 
+use super::bid::Bid;
 use super::leases::Span;
+use super::market::Market;
 use super::{View, json};
 use crate::billing::{BillSegment, Month, Rate};
 
@@ -18,6 +20,13 @@ pub(super) enum Metered {
     Leaving { gone_at: Timestamp },
     Staying,
     Over { ended: Option<Timestamp> },
+}
+
+/// What a server costs an on-demand order per hour: the market's on-demand price, but no more than the order's limit. None of
+/// another bid. There is a price as long as orders stand.
+fn order_price(bid: &Bid, market: &Market) -> Option<Price> {
+    let limit = bid.limit_in(&market.id).filter(|_| bid.on_demand)?;
+    market.settings.on_demand_price.map(|price| price.min(limit))
 }
 
 impl View {
@@ -36,7 +45,10 @@ impl View {
             Metered::Granted => {
                 // A gang that was kept although the price is above its limit pays its limit.
                 let limit = bid.effective_limit(&place.id).filter(|_| bid.min_quantity > 1);
-                let rate = limit.map_or(Rate::Market, |limit| Rate::Capped(limit.micros()));
+                let rate = match order_price(bid, place) {
+                    Some(price) => Rate::Flat(price.micros()),
+                    None => limit.map_or(Rate::Market, |limit| Rate::Capped(limit.micros())),
+                };
                 self.billing.grant(at, number, leases, market, rate);
             }
             Metered::Ready => self.billing.ready(at, &payer, leases),
@@ -55,8 +67,26 @@ impl View {
     pub(super) fn recap(&mut self, at: Timestamp, number: BidNumber) {
         let Some(bid) = self.bids.get(&number).filter(|bid| bid.leases.spans().len() > 0) else { return };
         let markets = &self.markets;
+        if bid.on_demand {
+            let place = bid.options.first().and_then(|option| self.market_names.get(&option.market));
+            let price = place.and_then(|place| order_price(bid, markets.get(place)?));
+            if let Some(price) = price {
+                self.billing.reprice(at, &bid.payer(number), price);
+            }
+            return;
+        }
         let limit = |market| bid.effective_limit(&markets.get(&market)?.id);
         self.billing.recap(at, &bid.payer(number), limit);
+    }
+
+    /// A market has another on-demand price.
+    pub(super) fn price_orders(&mut self, at: Timestamp, market: MarketNumber) {
+        let Some(place) = self.markets.get(&market) else { return };
+        let names = |bid: &Bid| bid.on_demand && bid.limit_in(&place.id).is_some();
+        let orders = self.bids.iter().filter(|(_, bid)| names(bid)).map(|(number, _)| *number);
+        for number in orders.collect::<Vec<_>>() {
+            self.recap(at, number);
+        }
     }
 
     /// A page of a tenant's bill for a month: lines and segments from the `after`-th on, at most `limit` and

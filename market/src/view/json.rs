@@ -51,6 +51,9 @@ pub struct Bid {
     pub quantity: u32,
     /// Fewer than this are worth nothing to it.
     pub min_quantity: u32,
+    /// Whether it is an on-demand order: never outbid, at the market's on-demand price.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub on_demand: bool,
     /// Where, at which limit.
     pub options: Vec<BidOption>,
     /// When it ends by itself.
@@ -68,6 +71,11 @@ pub struct Bid {
     pub units: Units,
     /// What it holds, by number.
     pub leases: Vec<Leases>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_false(said: &bool) -> bool {
+    !*said
 }
 
 /// A bid's units in sums.

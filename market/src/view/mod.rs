@@ -140,7 +140,11 @@ impl View {
             MarketEvent::MarketDefined { market, id, settings } => {
                 self.market_names.insert(id.clone(), *market);
                 let entry = self.markets.entry(*market).or_insert_with(|| Market::new(id, settings));
+                let is_priced_anew = entry.settings.on_demand_price != settings.on_demand_price;
                 entry.settings = settings.clone();
+                if is_priced_anew {
+                    self.price_orders(at, *market);
+                }
             }
             MarketEvent::RulesAdopted { rules } => self.rules = rules.clone(),
             MarketEvent::UnitsAwarded { number, market, leases, round, available_by }
@@ -242,7 +246,7 @@ impl View {
             return;
         };
         let grown = change(bid);
-        if let Some(limit) = bid.limit_in(&market.id) {
+        if let Some(limit) = bid.limit_as_winner(&market.id) {
             market.winners.change(&bid.tenant, limit, grown);
         }
     }
@@ -287,7 +291,7 @@ fn weigh(markets: &mut BTreeMap<MarketNumber, Market>, bid: &Bid, sign: i64) {
         let Some(market) = markets.get_mut(&number) else {
             continue;
         };
-        if let Some(limit) = bid.limit_in(&market.id) {
+        if let Some(limit) = bid.limit_as_winner(&market.id) {
             market.winners.change(&bid.tenant, limit, sign * i64::from(units));
         }
     }

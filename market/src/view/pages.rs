@@ -117,6 +117,7 @@ impl View {
             version: bid.version,
             quantity: bid.quantity,
             min_quantity: bid.min_quantity,
+            on_demand: bid.on_demand,
             options: bid.options.iter().map(bid::Choice::option).collect(),
             expires_at: bid.expires_at,
             placed_at: bid.placed_at,

@@ -17,7 +17,7 @@ use super::{AsOf, View, raw, weigh};
 use crate::billing::Record;
 
 /// Version of the layout.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// A part is closed when it is this large, in bytes.
 const PART_BYTES: usize = 128 * 1024;

@@ -26,7 +26,10 @@ impl View {
         let options = options?;
         let mut because = vec![holdings(bid)];
         because.extend(bid.leases.iter().filter_map(leaving));
-        if is_over(bid.state) {
+        if bid.on_demand && !is_over(bid.state) {
+            because.push("It is an on-demand order: no bid takes a server from it, at any limit.".to_owned());
+        }
+        if is_over(bid.state) || bid.on_demand {
             return Some(assemble(alone, because, options, None));
         }
         because.extend(options.iter().map(meeting));
@@ -180,6 +183,7 @@ mod tests {
                 supply: 10,
                 sold,
                 wanted: 14,
+                on_demand: 0,
             },
         }
     }

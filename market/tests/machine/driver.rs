@@ -48,6 +48,8 @@ pub(crate) struct World {
     names: BTreeMap<u64, String>,
     markets: BTreeMap<u16, String>,
     pub(crate) told: Vec<proto::Publication>,
+    /// What the last turn decided.
+    events: Events,
 }
 
 impl World {
@@ -62,6 +64,7 @@ impl World {
             names: BTreeMap::new(),
             markets: BTreeMap::new(),
             told: Vec::new(),
+            events: Vec::new(),
         };
         // What most tests are about shows with each turn: rounds that wait have tests of their own.
         let rules = json!({"type": "AdoptRules", "id": "at-once", "rules": {"coalesce_milliseconds": 0}});
@@ -154,8 +157,14 @@ impl World {
         let mut nothing = Vec::new();
         early.wake(self.now, &mut nothing);
         assert_eq!(nothing, [], "a wake before its time decided something");
+        self.events.clone_from(&decided.events);
         self.told.clear();
         self.machine.tell(decided, &mut self.told);
+    }
+
+    /// What the last turn decided.
+    pub(crate) fn last_events(&self) -> &[MarketEvent] {
+        &self.events
     }
 
     /// Goes on with a machine made from a snapshot.
@@ -216,6 +225,13 @@ impl World {
     /// A bid in `dfw/a` of a tenant of its own name.
     pub(crate) fn place(&mut self, id: &str, quantity: u32, limit: &str) -> Vec<String> {
         self.send(&gateway(), bid(id, quantity, limit))
+    }
+
+    /// An on-demand order in `dfw/a` of a tenant of its own name.
+    pub(crate) fn order(&mut self, id: &str, quantity: u32, limit: &str) -> Vec<String> {
+        let mut order = bid(id, quantity, limit);
+        order["on_demand"] = true.into();
+        self.send(&gateway(), order)
     }
 
     pub(crate) fn amend(&mut self, id: &str, version: u32, quantity: u32, limit: &str) -> Vec<String> {
@@ -306,7 +322,12 @@ impl World {
                 let name = self.markets.get(market).cloned().unwrap_or_default();
                 let (now, lowest) = (price(prices.price), price(prices.lowest_winning_bid));
                 let proto::market::Prices { sold, supply, wanted, .. } = prices;
-                format!("price {name} {now} lowest {lowest} sold {sold}/{supply} wanted {wanted}")
+                let on_demand = if prices.on_demand == 0 {
+                    String::new()
+                } else {
+                    format!(" on demand {}", prices.on_demand)
+                };
+                format!("price {name} {now} lowest {lowest} sold {sold}/{supply} wanted {wanted}{on_demand}")
             }
             MarketEvent::BidPassedOver { number, short_by, .. } => {
                 format!("passed over {} by {short_by}", bid(number))

@@ -6,6 +6,7 @@
 mod driver;
 mod lives;
 mod model;
+mod orders;
 mod properties;
 mod quotes;
 mod refusals;

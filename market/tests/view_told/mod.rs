@@ -189,6 +189,7 @@ impl Told {
             quantity: terms.quantity,
             min_quantity: terms.min_quantity,
             options: terms.options.clone(),
+            on_demand: false,
             expires_at: terms.expires_at,
             key: CommandKey::default(),
         };
@@ -243,6 +244,7 @@ impl Told {
                     supply: 9,
                     sold: (*sold).into(),
                     wanted: 3,
+                    on_demand: 0,
                 };
                 self.say(MarketEvent::PriceChanged {
                     market: (*market).into(),

@@ -35,6 +35,10 @@ pub struct PlaceBid {
     /// Where, at which limit; each unit takes at most one.
     #[schemars(length(min = 1, max = 32))]
     pub options: Vec<BidOption>,
+    /// Whether this is an on-demand order: it takes servers before the auction at the market's on-demand price, which is at
+    /// most its limit, and never loses one to a bid. It has one option and stays in that market.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub on_demand: bool,
     /// When the bid ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -67,6 +71,11 @@ fn one() -> u32 {
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
 fn is_one(quantity: &u32) -> bool {
     *quantity == 1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_false(said: &bool) -> bool {
+    !*said
 }
 
 /// Replaces a bid's terms.

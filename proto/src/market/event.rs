@@ -119,12 +119,20 @@ pub struct Prices {
     pub lowest_winning_bid: Option<Price>,
     /// No unit sells below this.
     pub reserve: Price,
-    /// Usable servers.
+    /// Servers that the auction has: usable ones, without those held back and those of on-demand orders.
     pub supply: u32,
     /// Units won.
     pub sold: u32,
     /// Units wanted, winning or not.
     pub wanted: u64,
+    /// Servers that on-demand orders have.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub on_demand: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_zero(units: &u32) -> bool {
+    *units == 0
 }
 
 /// What the market has decided. Bids, leases and markets are named by number; the events that introduce them

@@ -96,6 +96,15 @@ pub struct MarketSettings {
     /// notice where it is not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdraw_until_seconds: Option<u32>,
+    /// What a server costs on demand, per hour; no on-demand orders are taken where it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand_price: Option<Price>,
+    /// On-demand orders together may be for so many servers; for all of them where it is not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand_units_max: Option<u32>,
+    /// Servers that nobody gets.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_back_units: u32,
 }
 
 impl MarketSettings {

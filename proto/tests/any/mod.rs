@@ -48,19 +48,22 @@ fn terms() -> impl Strategy<Value = Terms> {
 }
 
 fn place_bid() -> impl Strategy<Value = Arc<PlaceBid>> {
-    (id(), id(), id(), id(), terms()).prop_map(|(id, tenant, cluster, pool, terms)| {
-        Arc::new(PlaceBid {
-            id,
-            tenant,
-            cluster,
-            pool,
-            quantity: terms.quantity,
-            min_quantity: terms.min_quantity,
-            options: terms.options,
-            expires_at: terms.expires_at,
-            key: CommandKey::default(),
-        })
-    })
+    (id(), id(), id(), id(), terms(), any::<bool>()).prop_map(
+        |(id, tenant, cluster, pool, terms, on_demand)| {
+            Arc::new(PlaceBid {
+                id,
+                tenant,
+                cluster,
+                pool,
+                quantity: terms.quantity,
+                min_quantity: terms.min_quantity,
+                options: terms.options,
+                on_demand,
+                expires_at: terms.expires_at,
+                key: CommandKey::default(),
+            })
+        },
+    )
 }
 
 fn amend_bid() -> impl Strategy<Value = Arc<AmendBid>> {
@@ -73,12 +76,16 @@ fn amend_bid() -> impl Strategy<Value = Arc<AmendBid>> {
 
 fn settings() -> impl Strategy<Value = MarketSettings> {
     let ladder = prop_oneof![price().prop_map(Ladder::Step), vec(price(), 0..5).prop_map(Ladder::Rungs)];
-    (price(), ladder, any::<u32>(), of(any::<u32>())).prop_map(
-        |(reserve, ladder, notice_seconds, withdraw_until_seconds)| MarketSettings {
+    let on_demand = (of(price()), of(any::<u32>()), any::<u32>());
+    (price(), ladder, any::<u32>(), of(any::<u32>()), on_demand).prop_map(
+        |(reserve, ladder, notice_seconds, withdraw_until_seconds, on_demand)| MarketSettings {
             reserve,
             ladder,
             notice_seconds,
             withdraw_until_seconds,
+            on_demand_price: on_demand.0,
+            on_demand_units_max: on_demand.1,
+            held_back_units: on_demand.2,
         },
     )
 }
@@ -195,14 +202,15 @@ fn release() -> impl Strategy<Value = ReleaseReason> {
 }
 
 fn prices() -> impl Strategy<Value = Prices> {
-    (of(price()), of(price()), price(), any::<(u32, u32, u64)>()).prop_map(
-        |(price, lowest_winning_bid, reserve, (supply, sold, wanted))| Prices {
+    (of(price()), of(price()), price(), any::<(u32, u32, u64, u32)>()).prop_map(
+        |(price, lowest_winning_bid, reserve, (supply, sold, wanted, on_demand))| Prices {
             price,
             lowest_winning_bid,
             reserve,
             supply,
             sold,
             wanted,
+            on_demand,
         },
     )
 }

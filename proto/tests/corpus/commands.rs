@@ -21,7 +21,7 @@ const KEY: CommandKey = CommandKey(0);
 
 pub(super) fn all() -> Vec<Golden> {
     let kinds = each_kind!(MarketCommand:
-        PlaceBid => two(MarketCommand::PlaceBid(place(plain_terms())), MarketCommand::PlaceBid(place(full_terms()))),
+        PlaceBid => bids(),
         AmendBid => amendments(),
         CancelBid => one(MarketCommand::CancelBid(CancelBid {
             id: id("cancel-1"), tenant: id("acme"), bid: id("bid-1"), key: KEY,
@@ -65,9 +65,20 @@ pub(super) fn place(terms: Terms) -> Arc<PlaceBid> {
         quantity: terms.quantity,
         min_quantity: terms.min_quantity,
         options: terms.options,
+        on_demand: false,
         expires_at: terms.expires_at,
         key: KEY,
     })
+}
+
+/// Bids, and an on-demand order.
+fn bids() -> Examples {
+    let mut order = place(plain_terms());
+    Arc::make_mut(&mut order).on_demand = true;
+    let mut all =
+        two(MarketCommand::PlaceBid(place(plain_terms())), MarketCommand::PlaceBid(place(full_terms())));
+    all.push(("on-demand".to_owned(), MarketCommand::PlaceBid(order)));
+    all
 }
 
 pub(super) fn amend(terms: Terms, give_up: Vec<u64>) -> Arc<AmendBid> {

@@ -125,11 +125,22 @@ fn settings() -> Vec<(&'static str, MarketSettings)> {
         ladder,
         notice_seconds: 360,
         withdraw_until_seconds,
+        on_demand_price: None,
+        on_demand_units_max: None,
+        held_back_units: 0,
     };
     let rungs = ["0.005", "0.010", "0.025"].map(price).to_vec();
-    [with(Ladder::Step(price("0.001")), None), with(Ladder::Rungs(rungs), Some(90))]
+    let mut all = [with(Ladder::Step(price("0.001")), None), with(Ladder::Rungs(rungs), Some(90))]
         .map(|settings| (name(&settings.ladder), settings))
-        .to_vec()
+        .to_vec();
+    let on_demand = MarketSettings {
+        on_demand_price: Some(price("0.090")),
+        on_demand_units_max: Some(20),
+        held_back_units: 2,
+        ..with(Ladder::default(), None)
+    };
+    all.push(("on-demand", on_demand));
+    all
 }
 
 fn price_rules() -> Vec<PriceRule> {
@@ -144,7 +155,9 @@ fn all_prices() -> Vec<(&'static str, Prices)> {
         supply: 40,
         sold: 40,
         wanted: 57,
+        on_demand: 0,
     };
     let without_supply = Prices { price: None, lowest_winning_bid: None, supply: 0, sold: 0, ..sold_out };
-    vec![("sold-out", sold_out), ("without-supply", without_supply)]
+    let beside_orders = Prices { on_demand: 12, ..sold_out };
+    vec![("sold-out", sold_out), ("without-supply", without_supply), ("beside-orders", beside_orders)]
 }

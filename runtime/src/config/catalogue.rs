@@ -50,6 +50,20 @@ pub struct CatalogueMarket {
     /// A promised server's notice is not withdrawn in its last seconds: this many; half the notice if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub withdraw_until_seconds: Option<u32>,
+    /// What a server costs on demand, per hour; no on-demand orders are taken if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand_price: Option<Price>,
+    /// On-demand orders together may be for so many servers; for all of them if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_demand_units_max: Option<u32>,
+    /// Servers that nobody gets.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub held_back_units: u32,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_zero(units: &u32) -> bool {
+    *units == 0
 }
 
 impl CatalogueMarket {
@@ -65,6 +79,9 @@ impl CatalogueMarket {
             ladder: self.ladder.clone(),
             notice_seconds: self.notice_seconds,
             withdraw_until_seconds: self.withdraw_until_seconds,
+            on_demand_price: self.on_demand_price,
+            on_demand_units_max: self.on_demand_units_max,
+            held_back_units: self.held_back_units,
         }
     }
 
@@ -85,6 +102,9 @@ impl CatalogueMarket {
         if !NOTICE_SECONDS.contains(&self.notice_seconds) {
             let (least, most) = (NOTICE_SECONDS.start(), NOTICE_SECONDS.end());
             return Some(("notice_seconds", format!("{} is not in {least} … {most}", self.notice_seconds)));
+        }
+        if let Some(price) = self.on_demand_price.filter(|&price| price < self.reserve) {
+            return Some(("on_demand_price", format!("{price} is below the reserve {}", self.reserve)));
         }
         match self.withdraw_until_seconds {
             Some(until) if until > self.notice_seconds => {

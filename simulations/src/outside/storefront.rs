@@ -51,6 +51,8 @@ impl Default for Habits {
     }
 }
 
+/// On-demand orders among what is placed, in a thousand.
+const ORDERS_PERMILLE: u64 = 60;
 /// Most answers remembered; a run that wants to be checked to the end stays below it.
 const ANSWERS_MAX: usize = 1 << 20;
 
@@ -253,7 +255,13 @@ impl Storefront {
     fn place(&mut self, now: Timestamp) -> Option<MarketCommand> {
         let listing = self.chance.pick(&self.listings)?.clone();
         let tenant = self.chance.pick(&self.tenants)?.clone();
-        let terms = self.terms(now, &listing);
+        let mut terms = self.terms(now, &listing);
+        let on_demand = self.chance.permille(ORDERS_PERMILLE);
+        if on_demand {
+            let limit = listing.worth.max(listing.reserve);
+            terms.options = vec![BidOption { market: listing.market, limit, running_limit: None }];
+            terms.min_quantity = 1;
+        }
         let id = self.id()?;
         let cluster = format!("cluster-{}", self.chance.below(5)).parse().ok()?;
         Some(MarketCommand::PlaceBid(Arc::new(PlaceBid {
@@ -264,6 +272,7 @@ impl Storefront {
             quantity: terms.quantity,
             min_quantity: terms.min_quantity,
             options: terms.options,
+            on_demand,
             expires_at: terms.expires_at,
             key: CommandKey::default(),
         })))
@@ -356,6 +365,7 @@ impl Storefront {
             quantity: terms.quantity,
             min_quantity: terms.min_quantity,
             options: terms.options,
+            on_demand: false,
             expires_at: terms.expires_at,
             key: CommandKey::default(),
         })))

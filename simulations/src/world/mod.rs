@@ -286,6 +286,9 @@ impl World {
                 ladder: Ladder::Step(listing.step),
                 notice_seconds: self.chance.between(5, 120) as u32,
                 withdraw_until_seconds: None,
+                on_demand_price: Some(listing.worth.max(listing.reserve)),
+                on_demand_units_max: None,
+                held_back_units: 0,
             };
             let Ok(id) = format!("define-{at}").parse() else { continue };
             commands.push(MarketCommand::DefineMarket(DefineMarket {

@@ -1,13 +1,15 @@
-//! `walras bid|amend|cancel|acknowledge|bids|why|notices`.
+//! `walras bid|order|amend|cancel|acknowledge|bids|why|notices`.
 
 use std::time::Duration;
 
 use anyhow::Result;
-use market::view::json::{Bid, BidAlone, Bids, Why};
-use proto::market::{BidState, Terms};
+use market::view::json::{Bid, BidAlone, Bids, MarketAlone, Why};
+use proto::market::{BidOption, BidState, Terms};
 
 use super::table::{print, print_json, print_line};
-use crate::cli::{AcknowledgeArgs, AmendArgs, BidArgs, BidsArgs, CancelArgs, ReadArgs, TermsArgs, WhyArgs};
+use crate::cli::{
+    AcknowledgeArgs, AmendArgs, BidArgs, BidsArgs, CancelArgs, OrderArgs, ReadArgs, TermsArgs, WhyArgs,
+};
 use crate::client::{Client, Connection};
 use crate::gateway::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
 
@@ -31,9 +33,38 @@ pub fn place(arguments: &BidArgs) -> Result<()> {
         quantity: terms.quantity,
         min_quantity: terms.min_quantity,
         options: terms.options.clone(),
+        on_demand: false,
         expires_at: terms.expires_at,
     };
     let client = Client::new(&arguments.connection)?;
+    let placed = client.post::<BidAlone>("/v1/bids", &request)?;
+    show(&arguments.connection, &after_round(&client, &arguments.connection, placed)?)
+}
+
+/// Orders servers on demand, at the price of now unless a limit is named.
+///
+/// # Errors
+/// What the gateway refused, in one line.
+pub fn order(arguments: &OrderArgs) -> Result<()> {
+    let client = Client::new(&arguments.connection)?;
+    let market = &arguments.market;
+    let limit = if let Some(limit) = arguments.limit {
+        limit
+    } else {
+        let known: MarketAlone = client.get(&format!("/v1/markets/{market}"))?;
+        let price = known.market.settings.on_demand_price;
+        price.ok_or_else(|| anyhow::anyhow!("market: {market} sells nothing on demand"))?
+    };
+    let request = PlaceRequest {
+        id: arguments.id.clone(),
+        cluster: arguments.cluster.clone(),
+        pool: arguments.pool.clone(),
+        quantity: arguments.quantity,
+        min_quantity: None,
+        options: vec![BidOption { market: market.clone(), limit, running_limit: None }],
+        on_demand: true,
+        expires_at: arguments.expires_at,
+    };
     let placed = client.post::<BidAlone>("/v1/bids", &request)?;
     show(&arguments.connection, &after_round(&client, &arguments.connection, placed)?)
 }

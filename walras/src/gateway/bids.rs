@@ -43,9 +43,18 @@ pub struct PlaceRequest {
     /// Where, at which limit; each unit takes at most one.
     #[schemars(length(min = 1, max = 32))]
     pub options: Vec<BidOption>,
+    /// Whether this is an on-demand order: never outbid, at the market's on-demand price, which is at most its limit. It has
+    /// one option.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub on_demand: bool,
     /// When the bid ends by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+fn is_false(said: &bool) -> bool {
+    !*said
 }
 
 impl PlaceRequest {
@@ -128,6 +137,7 @@ pub(super) async fn place(
         quantity: terms.quantity,
         min_quantity: terms.min_quantity,
         options: terms.options,
+        on_demand: request.on_demand,
         expires_at: terms.expires_at,
         key: proto::machine::CommandKey::default(),
     }));

@@ -87,6 +87,7 @@ impl Writer {
                     quantity: units,
                     min_quantity: 1,
                     options: vec![option(rung)],
+                    on_demand: false,
                     expires_at: None,
                     key: CommandKey::default(),
                 };
@@ -150,6 +151,9 @@ impl Writer {
             ladder: Ladder::default(),
             notice_seconds: NOTICE_SECONDS,
             withdraw_until_seconds: None,
+            on_demand_price: None,
+            on_demand_units_max: None,
+            held_back_units: 0,
         };
         let command = DefineMarket { id: self.id(), market: "dfw/gp.large".parse().unwrap(), settings };
         Received::new(operator, MarketCommand::DefineMarket(command))

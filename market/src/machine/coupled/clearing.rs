@@ -202,7 +202,7 @@ impl Market {
     fn refresh(&mut self, clearing: &mut Clearing) -> Result<(), JointError> {
         for record in &self.markets {
             let market = u32::from(record.number);
-            let supply = if record.coupling.is_coupled { record.supply } else { 0 };
+            let supply = if record.coupling.is_coupled { record.auctioned() } else { 0 };
             let reserve = record.settings.reserve.micros();
             if clearing.joint.markets() <= market {
                 clearing.joint.add_market(reserve, supply)?;
@@ -306,9 +306,10 @@ impl Market {
                 price: outcome.price.and_then(Price::from_micros),
                 lowest_winning_bid: outcome.lowest_winning_bid,
                 reserve: record.settings.reserve,
-                supply: record.supply,
+                supply: record.auctioned(),
                 sold: outcome.sold,
                 wanted: record.coupling.wanted,
+                on_demand: record.on_demand(),
             };
             (record.number, prices)
         };
@@ -329,7 +330,7 @@ impl Market {
             .iter()
             .filter(|record| record.coupling.is_coupled)
             .map(|record| {
-                (u32::from(record.number), record.told.map_or(0, |told| told.supply), record.supply)
+                (u32::from(record.number), record.told.map_or(0, |told| told.supply), record.auctioned())
             })
             .filter(|(_, before, now)| before > now)
             .collect();

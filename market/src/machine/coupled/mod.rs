@@ -107,7 +107,7 @@ impl Market {
     /// Whether a bid's units stand among the coupled ones.
     #[inline]
     pub(super) fn stands_coupled(&self, bid: &Bid) -> bool {
-        self.is_coupled(bid.market)
+        !bid.is_order() && self.is_coupled(bid.market)
     }
 
     /// A bid's places in the queue, oldest first: age and units.
@@ -117,6 +117,9 @@ impl Market {
 
     /// As [`Market::places_of`], of a bid whose units stand in a market that it is not said to name first yet.
     pub(super) fn places_at(&self, bid: &Bid, market: MarketNumber) -> Vec<(u64, u32)> {
+        if bid.is_order() {
+            return if bid.stands() { vec![(bid.ages, bid.quantity)] } else { Vec::new() };
+        }
         let lots = bid.lots.as_slice().iter();
         if self.is_coupled(market) {
             return lots.filter_map(|&lot| self.coupled.place(lot)).map(|at| (at.age, at.units)).collect();
@@ -201,7 +204,7 @@ impl Market {
             return;
         }
         let (ladder, reserve) = (record.settings.ladder.clone(), record.settings.reserve);
-        let empty = match Book::load(ladder, reserve, rule, record.supply, &[]) {
+        let empty = match Book::load(ladder, reserve, rule, record.auctioned(), &[]) {
             Ok(empty) => empty,
             Err(error) => return self.broke("I7", error.to_string()),
         };
@@ -275,7 +278,7 @@ impl Market {
         let rule = self.rules.price_rule;
         let Some(record) = self.markets.get_mut(usize::from(market)) else { return };
         let (ladder, reserve) = (record.settings.ladder.clone(), record.settings.reserve);
-        match Book::load(ladder, reserve, rule, record.supply, &terms) {
+        match Book::load(ladder, reserve, rule, record.auctioned(), &terms) {
             Ok(book) => record.book = book,
             Err(error) => return self.broke("I7", error.to_string()),
         }
