@@ -147,6 +147,11 @@ pub struct Desired {
 }
 
 impl Desired {
+    /// No plane yet, on a site of which this holds.
+    pub fn of_site(site: Site) -> Self {
+        Self { site, ..Self::default() }
+    }
+
     /// Takes an order in. An older one than is known, or one that gives a plane to another tenant, changes nothing.
     /// Whether it was taken.
     pub fn order(&mut self, number: PlaneNumber, plane: Plane) -> bool {

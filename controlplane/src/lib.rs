@@ -9,10 +9,16 @@ mod change;
 mod cover;
 mod desired;
 mod diff;
+mod health;
+mod host;
+mod hosts;
 mod kind;
 mod manifest;
 mod name;
 mod observed;
+mod order;
+mod quantity;
+mod report;
 
 pub use announce::announce;
 pub use change::{Change, Request};
@@ -21,9 +27,13 @@ pub use diff::{
     GATE_SECONDS_MAX, Note, Phase, Plan, PlaneState, ROLLOUT_SECONDS_MAX, Reason, diff, diff_site,
     diff_tenant,
 };
+pub use health::{Counts, Health, Look, MET_LOOKS_MIN, MISSED_LOOKS_MIN, Objectives};
+pub use host::{GONE_AT, HYPERVISOR, Host};
+pub use hosts::{HOST_SILENT_SECONDS, HostRules, Hosts, KnownHost};
 pub use kind::Kind;
 pub use name::{namespace_name, plane_name};
-pub use observed::{Host, Object, Observed, Pod, Touched, Unreadable};
+pub use observed::{Object, Observed, Pod, Touched, Unreadable};
+pub use report::Reports;
 
 /// The field manager under which everything is written.
 pub const MANAGER: &str = "walras";

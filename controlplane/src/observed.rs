@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::Timestamp;
 use serde_json::Value;
 
+use crate::host::Host;
 use crate::kind::Kind;
 use crate::{GATE, MANAGER, PLANE_OF_POD};
 
@@ -58,24 +59,6 @@ pub struct Pod {
     pub deleting: bool,
     /// Since when it exists.
     pub created_at: Timestamp,
-}
-
-/// A host of the management cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Host {
-    /// Its resource version.
-    pub version: u64,
-    /// Whether it answers.
-    pub ready: bool,
-    /// Whether it takes no new pods.
-    pub cordoned: bool,
-}
-
-impl Host {
-    /// Whether new pods may go there.
-    pub fn takes_pods(&self) -> bool {
-        self.ready && !self.cordoned
-    }
 }
 
 /// What a change of what was read concerns.
@@ -149,14 +132,11 @@ impl Observed {
                 }
             }
             Kind::Host => {
-                let host = Host {
-                    version,
-                    ready: condition(&object, "Ready"),
-                    cordoned: at(&object, &["spec", "unschedulable"]) == true,
-                };
-                // Hosts report every few seconds that they are there: that changes nothing.
-                let known = self.hosts.insert(name, host.clone());
-                if known.is_some_and(|known| Host { version, ..known } == host) {
+                let host = Host::read(&object, uid, version);
+                let takes_pods = host.takes_pods();
+                let known = self.hosts.insert(name, host);
+                // Hosts report every few seconds that they are there, and much that no plane is written for.
+                if known.is_some_and(|known| known.takes_pods() == takes_pods) {
                     return Ok(Touched::Nothing);
                 }
             }
@@ -247,6 +227,11 @@ impl Observed {
         self.pods.get(namespace).into_iter().flatten().map(|(name, pod)| (name.as_str(), pod))
     }
 
+    /// All hosts by name.
+    pub fn hosts(&self) -> &BTreeMap<String, Host> {
+        &self.hosts
+    }
+
     /// A host.
     pub fn host(&self, name: &str) -> Option<&Host> {
         self.hosts.get(name)
@@ -334,10 +319,15 @@ fn changed_at(object: &Value) -> Option<Timestamp> {
 }
 
 fn condition(object: &Value, kind: &str) -> bool {
-    let conditions = at(object, &["status", "conditions"]).as_array();
-    conditions.is_some_and(|conditions| {
-        conditions.iter().any(|condition| condition["type"] == kind && condition["status"] == "True")
-    })
+    condition_of(object, kind).0
+}
+
+/// Whether a condition holds, and since when it is as it is.
+pub(crate) fn condition_of(object: &Value, kind: &str) -> (bool, Option<Timestamp>) {
+    let conditions = at(object, &["status", "conditions"]).as_array().into_iter().flatten();
+    let found = conditions.into_iter().find(|condition| condition["type"] == kind);
+    let since = found.and_then(|found| text(found, &["lastTransitionTime"])).and_then(|at| at.parse().ok());
+    (found.is_some_and(|found| found["status"] == "True"), since)
 }
 
 /// The value at a path of member names, null if there is none.

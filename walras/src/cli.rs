@@ -32,6 +32,8 @@ pub enum Command {
     Market(ServiceArgs),
     /// Run the placement service.
     Placement(ServiceArgs),
+    /// Run the control-plane service: planes as placement orders them, in Kubernetes.
+    Controlplane(ServiceArgs),
     /// Run the gateway: HTTP API and web console.
     Gateway(ServiceArgs),
     /// Place a bid.
@@ -243,6 +245,8 @@ pub enum ClusterCommand {
     List(ReadArgs),
     /// Give a cluster another version of Kubernetes: one minor version at a time.
     Upgrade(UpgradeClusterArgs),
+    /// Print the administrator's kubeconfig of a cluster.
+    Kubeconfig(NamedClusterArgs),
     /// Wake a cluster that sleeps.
     Wake(NamedClusterArgs),
     /// Give a cluster up, with everything in it.

@@ -17,6 +17,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Up(arguments) => return crate::up::up(&arguments),
         Command::Market(arguments) => return crate::up::market(&arguments),
         Command::Placement(arguments) => return crate::up::placement(&arguments),
+        Command::Controlplane(arguments) => return crate::up::controlplane(&arguments),
         Command::Gateway(arguments) => return crate::up::gateway(&arguments),
         Command::NatsServer { arguments } => Err(runtime::nats::guard::exec(arguments).into()),
         Command::NatsAccounts(arguments) => broker::accounts(&arguments),

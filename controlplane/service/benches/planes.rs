@@ -86,7 +86,7 @@ async fn measure(url: &str, count: u64) -> Result<()> {
     let (orders, given) = mpsc::channel(64);
     let (reports, mut told) = mpsc::channel::<PlaneState>(64);
     let meter = Meter::new("controlplane")?;
-    let reconciler = Reconciler::new(client, Desired::default(), reports, &meter)?;
+    let reconciler = Reconciler::new(client, &"main".parse()?, Desired::default(), reports, &meter)?;
     let (stop, stopped) = Stop::new();
     let empty = resident_kib()?;
     let begun = (Instant::now(), cpu_seconds()?);

@@ -2,13 +2,24 @@
 //! and comes again when something changes. It decides nothing, polls nothing, and writes nothing before it has read
 //! everything and heard all orders.
 
+mod clock;
+mod feed;
 mod figures;
+mod kubeconfig;
+mod outlook;
 mod pace;
 mod reconciler;
+mod roster;
+mod scrape;
 mod sight;
+mod speaker;
+mod start;
 mod write;
 
+pub use kubeconfig::{KUBECONFIG_QUESTION, KubeconfigAnswer, KubeconfigAsked};
+pub use outlook::Outlook;
 pub use reconciler::{Order, Reconciler, WRITERS_MAX};
+pub use start::start;
 pub use write::WriteError;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};

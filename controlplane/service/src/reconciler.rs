@@ -1,26 +1,28 @@
 //! The loop: what was seen or ordered makes work, work makes writes, what they answer is seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
+use std::time::Duration;
 
 use controlplane::{
-    Change, Desired, Kind, Observed, Plan, Plane, PlaneState, Request, Touched, Unreadable, announce,
-    diff_site, diff_tenant, namespace_name,
+    Desired, Kind, Observed, Plan, Plane, PlaneState, Request, Touched, Unreadable, announce, diff_site,
+    diff_tenant, namespace_name,
 };
 use kube::Client;
 use proto::placement::PlaneNumber;
-use proto::{TenantId, Timestamp};
+use proto::{StreamName, TenantId, Timestamp};
 use runtime::shell::Stop;
 use runtime::telemetry::{Meter, MeterError};
-use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::clock::now;
 use crate::figures::Figures;
+use crate::outlook::Outlook;
 use crate::pace;
 use crate::sight::{Sight, follow};
-use crate::write::{WriteError, say, write};
+use crate::write::{Written, carry_out};
 
 /// Tenants that are written for at once.
 pub const WRITERS_MAX: usize = 16;
@@ -44,7 +46,7 @@ pub enum Order {
 
 /// What is looked at and written for as one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Work {
+pub(crate) enum Work {
     Site,
     Tenant(TenantId),
 }
@@ -53,14 +55,6 @@ enum Work {
 struct Failed {
     times: u32,
     until: Instant,
-}
-
-/// What became of the writes of one plan.
-struct Written {
-    work: Work,
-    signatures: Vec<String>,
-    objects: Vec<(Kind, Value)>,
-    error: Option<WriteError>,
 }
 
 /// Makes a management cluster agree with orders.
@@ -79,22 +73,24 @@ pub struct Reconciler {
     wakes: BTreeMap<Work, Timestamp>,
     states: BTreeMap<PlaneNumber, PlaneState>,
     reports: mpsc::Sender<PlaneState>,
+    outlook: watch::Sender<Outlook>,
     figures: Figures,
 }
 
 impl Reconciler {
-    /// A reconciler for the cluster behind a client. It begins with what holds for the site, and tells how planes are
-    /// whenever that changes.
+    /// A reconciler for the cluster of a site, behind a client. It begins with what holds for the site, and tells how
+    /// planes are whenever that changes.
     ///
     /// # Errors
     /// When a metric is refused.
     pub fn new(
         client: Client,
+        site: &StreamName,
         desired: Desired,
         reports: mpsc::Sender<PlaneState>,
         meter: &Meter,
     ) -> Result<Self, MeterError> {
-        let figures = Figures::new(meter)?;
+        let figures = Figures::new(meter, site)?;
         figures.begin();
         Ok(Self {
             client,
@@ -110,8 +106,14 @@ impl Reconciler {
             wakes: BTreeMap::new(),
             states: BTreeMap::new(),
             reports,
+            outlook: watch::Sender::new(Outlook::default()),
             figures,
         })
+    }
+
+    /// How far it has got, and which hosts there are.
+    pub fn outlook(&self) -> watch::Receiver<Outlook> {
+        self.outlook.subscribe()
     }
 
     /// Runs until it is stopped, or nobody gives orders any more. Writes that are under way are waited for.
@@ -154,6 +156,7 @@ impl Reconciler {
     }
 
     fn see(&mut self, sight: Sight) {
+        let of_hosts = matches!(&sight, Sight::There(Kind::Host, _) | Sight::Gone(Kind::Host, ..));
         match sight {
             Sight::There(kind, object) => {
                 let taken = self.observed.take(kind, object);
@@ -170,10 +173,34 @@ impl Reconciler {
                 if self.listed.insert(kind) && self.listed.len() == Kind::ALL.len() {
                     tracing::info!(objects = self.observed.len(), "the management cluster is read");
                     self.touch(Touched::Everything);
+                    self.outlook.send_modify(|outlook| outlook.is_read = true);
                 }
+                self.show_hosts();
             }
         }
+        if of_hosts {
+            self.show_hosts();
+        }
         self.figures.objects.set(i64::try_from(self.observed.len()).unwrap_or(i64::MAX));
+    }
+
+    /// Tells which hosts there are, once all are known.
+    fn show_hosts(&self) {
+        if self.listed.contains(&Kind::Host) {
+            self.outlook.send_if_modified(|outlook| {
+                let is_new = outlook.hosts.as_deref().is_none_or(|known| {
+                    known.len() != self.observed.hosts().len()
+                        || known
+                            .iter()
+                            .zip(self.observed.hosts())
+                            .any(|(known, host)| known.0 != host.0 || !known.1.says_the_same(host.1))
+                });
+                if is_new {
+                    outlook.hosts = Some(Arc::new(self.observed.hosts().clone()));
+                }
+                is_new
+            });
+        }
     }
 
     fn taken(&mut self, taken: Result<Touched, Unreadable>) {
@@ -222,6 +249,7 @@ impl Reconciler {
             Order::CaughtUp => {
                 self.is_told = true;
                 self.figures.caught_up.set(1);
+                self.outlook.send_modify(|outlook| outlook.is_told = true);
                 self.touch(Touched::Everything);
             }
         }
@@ -363,38 +391,4 @@ impl Reconciler {
         // A millisecond at least, so that rounding never makes it spin.
         wakes.chain(failed).min().unwrap_or(NAP_MAX).clamp(Duration::from_millis(1), NAP_MAX)
     }
-}
-
-/// Writes changes one after the other, up to the first that fails.
-async fn carry_out(
-    client: Client,
-    work: Work,
-    changes: Vec<Change>,
-    said: Vec<Request>,
-    figures: Figures,
-) -> Written {
-    let signatures = changes.iter().map(Change::signature).collect();
-    let mut written = Written { work, signatures, objects: Vec::new(), error: None };
-    for change in changes {
-        match write(&client, &change).await {
-            Ok(object) => {
-                figures.wrote(&change, Ok(()));
-                written.objects.extend(object.map(|object| (change.subject().0, object)));
-            }
-            Err(error) => {
-                figures.wrote(&change, Err(&error));
-                written.error = Some(error);
-                break;
-            }
-        }
-    }
-    for said in said {
-        say(&client, said).await;
-    }
-    written
-}
-
-fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

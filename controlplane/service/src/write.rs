@@ -6,6 +6,9 @@ use controlplane::{Change, Kind, Request};
 use kube::Client;
 use serde_json::Value;
 
+use crate::figures::Figures;
+use crate::reconciler::Work;
+
 /// How long an API server may take for one write.
 const WRITE_SECONDS_MAX: u64 = 30;
 
@@ -67,8 +70,45 @@ impl WriteError {
     }
 }
 
+/// What became of the writes of one plan.
+pub(crate) struct Written {
+    pub(crate) work: Work,
+    pub(crate) signatures: Vec<String>,
+    pub(crate) objects: Vec<(Kind, Value)>,
+    pub(crate) error: Option<WriteError>,
+}
+
+/// Writes changes one after the other, up to the first that fails.
+pub(crate) async fn carry_out(
+    client: Client,
+    work: Work,
+    changes: Vec<Change>,
+    said: Vec<Request>,
+    figures: Figures,
+) -> Written {
+    let signatures = changes.iter().map(Change::signature).collect();
+    let mut written = Written { work, signatures, objects: Vec::new(), error: None };
+    for change in changes {
+        match write(&client, &change).await {
+            Ok(object) => {
+                figures.wrote(&change, Ok(()));
+                written.objects.extend(object.map(|object| (change.subject().0, object)));
+            }
+            Err(error) => {
+                figures.wrote(&change, Err(&error));
+                written.error = Some(error);
+                break;
+            }
+        }
+    }
+    for said in said {
+        say(&client, said).await;
+    }
+    written
+}
+
 /// Writes a change. What the server says the object is now, if it is still there.
-pub(crate) async fn write(client: &Client, change: &Change) -> Result<Option<Value>, WriteError> {
+async fn write(client: &Client, change: &Change) -> Result<Option<Value>, WriteError> {
     let (kind, namespace, name) = change.subject();
     let verb = change.verb();
     let subject = || format!("{} {namespace}/{name}", kind.names().3);
@@ -103,7 +143,7 @@ pub(crate) async fn write(client: &Client, change: &Change) -> Result<Option<Val
 }
 
 /// Says something to people. If it is not heard, nothing is lost but that.
-pub(crate) async fn say(client: &Client, said: Request) {
+async fn say(client: &Client, said: Request) {
     let subject = said.path.clone();
     let Ok(request) = request(said) else { return };
     let answered =

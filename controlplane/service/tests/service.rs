@@ -69,7 +69,7 @@ async fn nothing_is_written_before_all_orders_are_told() {
     let mut running = Running::new(client);
     running.tell(Order::Set(1, plane("acme", "prod", &[1, 2]))).await;
     let is_read = |text: &str| {
-        let line = text.lines().find(|line| line.starts_with("walras_controlplane_known_objects "));
+        let line = text.lines().find(|line| line.starts_with("walras_controlplane_known_objects{"));
         // Hosts and the data store.
         line.is_some_and(|line| line.ends_with(" 4"))
     };
@@ -178,6 +178,17 @@ async fn what_others_do_is_mended_and_what_cannot_be_is_said() {
     assert_ne!(uid(), before, "it was made again");
     shared.with(|cluster, now| cluster.control(now, Control::Kill("mgmt-4".to_owned()))).unwrap();
     running.stop().await;
+}
+
+#[test]
+fn the_shipped_role_names_every_kind_that_is_read() {
+    let role = include_str!("../../../deploy/kubernetes/controlplane.yaml");
+    for kind in Kind::ALL {
+        let (group, _, _, plural) = kind.names();
+        let group = if group.is_empty() { "[\"\"]".to_owned() } else { format!("[{group}]") };
+        let rules: Vec<&str> = role.split("- apiGroups: ").filter(|rule| rule.starts_with(&group)).collect();
+        assert!(rules.iter().any(|rule| rule.contains(plural)), "{plural} of {group}");
+    }
 }
 
 /// The same against a cluster that nobody here wrote, with Kamaji in it and a data store called `default`.

@@ -128,8 +128,12 @@ pub struct PlaneState {
     pub phase: Phase,
     /// The order that is carried out, if the last one is.
     pub reached: Option<u64>,
+    /// Where it is in the management cluster.
+    pub namespace: String,
     /// Hosts with a replica that serves.
     pub ready_on: BTreeSet<String>,
+    /// Pods that serve.
+    pub ready_pods: BTreeSet<String>,
     /// The version that is served, once there is one.
     pub version: Option<KubernetesVersion>,
     /// Where it is reached, once that is known.

@@ -15,10 +15,11 @@ use super::{Note, Phase, Plan, PlaneState, ROLLOUT_SECONDS_MAX, Reason, pods};
 use crate::change::Change;
 use crate::cover::covers;
 use crate::desired::Plane;
+use crate::host::Host;
 use crate::kind::Kind;
 use crate::manifest::{self, Manifest, PlaneTerms, kamaji_driver};
 use crate::name::plane_name;
-use crate::observed::{Host, Object, Pod, at, text};
+use crate::observed::{Object, Pod, at, text};
 
 /// A plane that stands, with what was ordered for it.
 struct Standing<'a> {
@@ -158,6 +159,7 @@ impl Standing<'_> {
             }
         }
         let ready = self.pods.iter().filter(|(_, pod)| pod.ready);
+        state.ready_pods = ready.clone().map(|(name, _)| (*name).to_owned()).collect();
         state.ready_on = ready.filter_map(|(_, pod)| pod.host.clone()).collect();
         let is_refused = store_note.is_some() || !state.notes.is_empty();
         state.notes.extend(store_note);

@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 use super::tenants::Place;
 use super::{GATE_SECONDS_MAX, Note, Plan, Reason};
 use crate::change::Change;
+use crate::host::Host;
 use crate::kind::Kind;
-use crate::observed::{Host, Pod};
+use crate::observed::Pod;
 
 /// The pods of a plane that stay.
 pub(super) fn of_plane<'a>(place: &Place<'a>, name: &'a str) -> impl Iterator<Item = (&'a str, &'a Pod)> {

@@ -54,7 +54,8 @@ pub(super) fn diff(
     }
     let known: BTreeSet<String> = standing.iter().map(|(_, plane)| plane_name(&plane.cluster)).collect();
     pods::let_go(&place, &known, plan);
-    plan.states.extend(states);
+    plan.states
+        .extend(states.into_iter().map(|state| PlaneState { namespace: namespace.to_owned(), ..state }));
 }
 
 /// The object by which a plane is steered: itself, or its owner where Cluster API has one.
@@ -126,12 +127,14 @@ pub(super) fn blocked(number: PlaneNumber, note: Note) -> PlaneState {
 }
 
 impl PlaneState {
-    pub(super) fn new(number: PlaneNumber, phase: Phase) -> Self {
+    pub(crate) fn new(number: PlaneNumber, phase: Phase) -> Self {
         Self {
             number,
             phase,
             reached: None,
+            namespace: String::new(),
             ready_on: BTreeSet::new(),
+            ready_pods: BTreeSet::new(),
             version: None,
             endpoint: None,
             kubeconfig: None,

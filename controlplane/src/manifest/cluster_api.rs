@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::plane::{
     Addons, PlaneTerms, PodMetadata, Probes, Spread, Strategy, addons, admission, api_server_args,
-    containers, pod_metadata, probes, spread, strategy, tolerations,
+    containers, controller_args, pod_metadata, probes, spread, strategy, tolerations,
 };
 use super::{Manifest, Metadata, Resources, Spec, manifest};
 use crate::desired::Toleration;
@@ -66,7 +66,7 @@ pub(crate) fn cluster_api_plane(name: &str, terms: &PlaneTerms<'_>) -> Manifest 
         addons: addons(plane.request),
         admission_controllers: admission(),
         api_server: component("apiServer", api_server_args().to_vec()),
-        controller_manager: component("controllerManager", Vec::new()),
+        controller_manager: component("controllerManager", controller_args().to_vec()),
         scheduler: component("scheduler", Vec::new()),
         kine: (plane.driver != Driver::Etcd).then(|| component("kine", Vec::new())),
         deployment: Deployment {

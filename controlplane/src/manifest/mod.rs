@@ -15,7 +15,7 @@ use crate::name::digest;
 use crate::{APPLIED, MANAGED_BY, PLANE_LABEL};
 
 pub(crate) use cluster_api::cluster_api_plane;
-pub(crate) use plane::{PlaneTerms, plane};
+pub(crate) use plane::{PlaneTerms, UNREACHABLE_SECONDS, plane};
 pub(crate) use site::{data_store, kamaji_driver, policies};
 pub(crate) use tenant::{budget, tenant};
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proto::placement::PlaneNumber;
 use serde::Serialize;
 
+use super::plane::{API_PORT, CONTROLLER_PORT, TUNNEL_PORT};
 use super::{Manifest, Metadata, Spec, manifest};
 use crate::PLANE_OF_POD;
 use crate::desired::Plane;
@@ -51,7 +52,7 @@ struct Empty {}
 
 #[derive(Serialize)]
 struct Ingress {
-    ports: [Port; 2],
+    ports: [Port; 3],
 }
 
 #[derive(Serialize)]
@@ -108,13 +109,14 @@ pub(crate) fn tenant(planes: &[(PlaneNumber, &Plane)]) -> Vec<Manifest> {
     // Only pods are counted: a quota of resources refuses pods with a container that requests none, and Kamaji adds
     // one to planes whose data store speaks TLS.
     let quota = Quota { hard: BTreeMap::from([("pods", pods.to_string())]) };
-    // The API server and the tunnel, for everybody: workers come from anywhere. What a plane's pods reach is not
-    // limited: data stores, names and webhooks are at addresses that only the operator knows.
+    // The API server and the tunnel, for everybody: workers come from anywhere. What controllers count, for us, who
+    // come by the API server's proxy. What a plane's pods reach is not limited: data stores, names and webhooks are at
+    // addresses that only the operator knows.
     let port = |port| Port { port, protocol: "TCP" };
     let network = NetworkPolicy {
         pod_selector: Empty {},
         policy_types: ["Ingress"],
-        ingress: [Ingress { ports: [port(super::plane::API_PORT), port(super::plane::TUNNEL_PORT)] }],
+        ingress: [Ingress { ports: [API_PORT, TUNNEL_PORT, CONTROLLER_PORT].map(port) }],
     };
     let mut secrets: Vec<String> =
         planes.iter().map(|(_, plane)| format!("{}-admin-kubeconfig", plane_name(&plane.cluster))).collect();

@@ -83,6 +83,12 @@ pub struct OrderView {
     /// By when, where a host goes that a replica is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gone_at: Option<Timestamp>,
+    /// The newest order that was reported to be carried out.
+    pub reported: u64,
+    /// Workers that have joined, as was reported.
+    pub workers: u32,
+    /// Whether it was reported to be slow.
+    pub slow: bool,
 }
 
 /// Every order in force, as of a turn.
@@ -198,9 +204,15 @@ impl Placement {
     /// Every order in force; `sequence` is the last turn that this state has seen.
     pub fn orders(&self, sequence: u64) -> OrdersView {
         let order = |plane: &PlaneRecord| {
-            let (number, generation, gone_at) = (plane.number, plane.generation, plane.gone_at);
-            let (plane, order) = (number, plane.order.clone()?);
-            Some(OrderView { plane, generation, order, gone_at })
+            Some(OrderView {
+                plane: plane.number,
+                generation: plane.generation,
+                order: plane.order.clone()?,
+                gone_at: plane.gone_at,
+                reported: plane.reported,
+                workers: plane.workers,
+                slow: plane.slow_since.is_some(),
+            })
         };
         OrdersView { sequence, orders: self.planes.values().filter_map(order).collect() }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use super::catalogue::MARKETS_MAX;
+use super::management;
 use super::settings::{Config, EXCHANGES_MAX};
 use super::site::{self, SITES_MAX};
 
@@ -139,6 +140,9 @@ fn check_sites(config: &Config) -> Result<(), Fault> {
         if let Some((key, problem)) = site::problem(settings) {
             return fault(format!("placement.sites.{name}.{key}"), problem);
         }
+    }
+    if let Some((key, problem)) = management::problem(&config.controlplane, |name| sites.contains_key(name)) {
+        return fault(format!("controlplane.{key}"), problem);
     }
     Ok(())
 }

@@ -27,6 +27,9 @@ pub struct ConfigFlags {
     /// sqlite:PATH or postgres://…; prefer the environment where it has a password
     #[arg(long, value_name = "URL", global = true)]
     database_url: Option<OsString>,
+    /// The management cluster, as kubectl takes it; without it, KUBECONFIG
+    #[arg(long, value_name = "FILE", global = true)]
+    kubeconfig: Option<OsString>,
     /// Where the gateway listens
     #[arg(long, value_name = "ADDRESS", global = true)]
     listen: Option<OsString>,
@@ -66,6 +69,7 @@ impl ConfigFlags {
             ("--data-dir", "data_dir", &self.data_dir),
             ("--nats-url", "bus.nats_url", &self.nats_url),
             ("--database-url", "journal.database_url", &self.database_url),
+            ("--kubeconfig", "controlplane.kubeconfig", &self.kubeconfig),
             ("--listen", "gateway.listen", &self.listen),
             ("--admin-listen", "admin.listen", &self.admin_listen),
             ("--log-format", "telemetry.format", &self.log_format),

@@ -18,6 +18,7 @@ mod check;
 mod dump;
 mod flags;
 mod layers;
+mod management;
 mod parties;
 mod reading;
 mod secret;
@@ -34,6 +35,10 @@ pub use catalogue::{CatalogueMarket, MARKETS_MAX, RUNGS_MAX};
 pub use check::PARTIES_MAX;
 pub use flags::{ConfigFlags, FILE_DEFAULT};
 pub use layers::Origin;
+pub use management::{
+    ControlplaneSection, ExposureKind, ExposureSettings, ManagementSettings, PlaneObjectives,
+    SIMULATED_HOSTS_MAX,
+};
 pub use parties::{Party, PublicKey, Service, Storefront, Tenant};
 pub use secret::{MASK, SecretUrl, TokenHash};
 pub use settings::{
@@ -252,6 +257,14 @@ fn settle_paths(loaded: &mut Loaded) {
     ] {
         if let Some(path) = path {
             settle(&["bus", key], path);
+        }
+    }
+    if let Some(path) = &mut config.controlplane.kubeconfig {
+        settle(&["controlplane", "kubeconfig"], path);
+    }
+    for (name, site) in &mut config.controlplane.sites {
+        if let Some(path) = &mut site.kubeconfig {
+            settle(&["controlplane", "sites", name.as_str(), "kubeconfig"], path);
         }
     }
     if let Some(path) = &mut config.runner.archive_dir {

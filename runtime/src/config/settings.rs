@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::bus::StreamSpec;
 
 use super::catalogue::CatalogueMarket;
+use super::management::ControlplaneSection;
 use super::parties::{Party, Service, Storefront, Tenant};
 use super::secret::SecretUrl;
 use super::site::SiteSettings;
@@ -31,6 +32,8 @@ pub struct Config {
     pub market: MarketSection,
     /// The placement service.
     pub placement: PlacementSection,
+    /// The control-plane service.
+    pub controlplane: ControlplaneSection,
     /// How machines are run.
     pub runner: RunnerSettings,
     /// The HTTP door for tenants.
@@ -63,6 +66,7 @@ impl Default for Config {
             journal: JournalSettings::default(),
             market: MarketSection::default(),
             placement: PlacementSection::default(),
+            controlplane: ControlplaneSection::default(),
             runner: RunnerSettings::default(),
             gateway: GatewaySettings::default(),
             admin: AdminSettings::default(),

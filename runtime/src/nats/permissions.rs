@@ -42,7 +42,10 @@ pub(super) fn of_service(service: &ServiceUser, access: &Access) -> Permissions 
     };
     // Answers to questions, and signs of life for long ones, go to the inboxes of other services.
     permissions.publish.extend(access.services.iter().map(|other| own_inboxes(other.principal.as_str())));
-    permissions.publish.push(layout::queries("*"));
+    // What is asked of the control-plane service is a tenant's key: only who checks tenants' tokens asks for it.
+    for asked in ["market", layout::TRANSCRIPTS, "placement"] {
+        permissions.publish.push(layout::queries(asked));
+    }
     for one in &access.streams {
         permissions
             .publish
@@ -69,6 +72,7 @@ impl Permissions {
     fn add_role(&mut self, role: ServiceRole, principal: &str, access: &Access) {
         if role == ServiceRole::Gateway {
             self.publish.push(layout::commands_from(Role::Gateway.token(), principal));
+            self.publish.push(layout::queries(ServiceRole::Controlplane.token()));
             self.publish.extend(read_stream(layout::ANSWER_STREAM));
             self.subscribe.push(layout::answers(principal));
             return;

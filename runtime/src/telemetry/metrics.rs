@@ -14,7 +14,7 @@ const PLACEMENT: &[&str] = &["placement"];
 const CONTROLPLANE: &[&str] = &["controlplane"];
 const GATEWAY: &[&str] = &["gateway"];
 /// Services that hold a connection to the bus.
-const BUS: &[&str] = &["market", "placement", "gateway"];
+const BUS: &[&str] = &["market", "placement", "controlplane", "gateway"];
 const NATS: &[&str] = &["nats"];
 const PROCESS: &[&str] = &["process"];
 
@@ -190,23 +190,44 @@ declare! {
     BODY_REFUSED: GATEWAY, "bodies_refused", Total, Counter, [],
         "Requests refused because their body was too large.";
 
-    // Control planes.
-    CONTROLPLANE_CAUGHT_UP: CONTROLPLANE, "orders", Flag("caught_up"), Gauge, [],
+    // Control planes. `stream` is the site.
+    CONTROLPLANE_CAUGHT_UP: CONTROLPLANE, "orders", Flag("caught_up"), Gauge, ["stream"],
         "1 once all orders given before the start are known; before that nothing is written.";
-    CONTROLPLANE_OBJECTS: CONTROLPLANE, "known", Count("objects"), Gauge, [],
+    CONTROLPLANE_OBJECTS: CONTROLPLANE, "known", Count("objects"), Gauge, ["stream"],
         "Objects of the management cluster that are known.";
-    CONTROLPLANE_DIFF: CONTROLPLANE, "diff_duration", Seconds, Histogram(LATENCY_SECONDS), [],
+    CONTROLPLANE_DIFF: CONTROLPLANE, "diff_duration", Seconds, Histogram(LATENCY_SECONDS), ["stream"],
         "Time to work out what is to be written for one tenant.";
-    CONTROLPLANE_PLANES: CONTROLPLANE, "ordered", Count("planes"), Gauge, ["phase"],
+    CONTROLPLANE_PLANES: CONTROLPLANE, "ordered", Count("planes"), Gauge, ["stream", "phase"],
         "Planes by what they are doing.";
-    CONTROLPLANE_HELD_BACK: CONTROLPLANE, "held_back", Count("planes"), Gauge, ["reason"],
+    CONTROLPLANE_HELD_BACK: CONTROLPLANE, "held_back", Count("planes"), Gauge, ["stream", "reason"],
         "Planes that are not as ordered for a reason that somebody may have to mend.";
-    CONTROLPLANE_WRITES: CONTROLPLANE, "writes", Total, Counter, ["verb", "kind", "result"],
-        "Writes to the management cluster.";
-    CONTROLPLANE_WATCH_FAILURES: CONTROLPLANE, "watch_failures", Total, Counter, ["kind"],
+    CONTROLPLANE_WRITES: CONTROLPLANE, "writes", Total, Counter, ["stream", "what", "result"],
+        "Writes to the management cluster, by verb and kind, and result: done, conflict, later, failed, refused.";
+    CONTROLPLANE_WATCH_FAILURES: CONTROLPLANE, "watch_failures", Total, Counter, ["stream", "kind"],
         "Watches of the management cluster that broke with an error and began again.";
-    CONTROLPLANE_UNREADABLE: CONTROLPLANE, "unreadable_objects", Total, Counter, [],
+    CONTROLPLANE_UNREADABLE: CONTROLPLANE, "unreadable_objects", Total, Counter, ["stream"],
         "Objects of the management cluster that were passed over because they lack what every object has.";
+    CONTROLPLANE_FOLLOWED: CONTROLPLANE, "followed", Sequence, Gauge, ["stream"],
+        "Sequence of the last turn of placement whose orders are known.";
+    CONTROLPLANE_ANEW: CONTROLPLANE, "orders_asked_anew", Total, Counter, ["stream"],
+        "Times all orders were asked for again because an event was missing or the bus or placement failed.";
+    CONTROLPLANE_REPORTS: CONTROLPLANE, "reports", Total, Counter, ["stream", "about"],
+        "What was said to placement, of planes and of hosts.";
+    CONTROLPLANE_REPORTS_REFUSED: CONTROLPLANE, "reports_refused", Total, Counter, ["stream"],
+        "What was said to placement and refused.";
+    CONTROLPLANE_HOSTS: CONTROLPLANE, "seen", Count("hosts"), Gauge, ["stream"],
+        "Nodes of the management cluster.";
+    CONTROLPLANE_HOSTS_UNUSABLE: CONTROLPLANE, "unusable", Count("hosts"), Gauge, ["stream"],
+        "Nodes of the management cluster that name no region, or whose names placement cannot take.";
+
+    CONTROLPLANE_API_LATENCY: CONTROLPLANE, "plane_api_latency", Seconds, Histogram(LATENCY_SECONDS), ["stream"],
+        "Within what time almost all requests to a plane were answered since it was looked at before, one value for each look.";
+    CONTROLPLANE_COMMIT_LATENCY: CONTROLPLANE, "plane_commit_latency", Seconds, Histogram(LATENCY_SECONDS), ["stream"],
+        "Within what time almost all writes of a plane were committed by its data store, one value for each look.";
+    CONTROLPLANE_LOOP_DURATION: CONTROLPLANE, "plane_loop_duration", Seconds, Histogram(LATENCY_SECONDS), ["stream"],
+        "Within what time almost all pieces of work of a plane's controllers were done, one value for each look.";
+    CONTROLPLANE_LOOKS: CONTROLPLANE, "plane_looks", Total, Counter, ["stream", "result"],
+        "Looks at how quick planes are, by result: done, failed.";
 
     // The process, whatever it runs.
     READY: PROCESS, "check", Flag("ready"), Gauge, ["check"],

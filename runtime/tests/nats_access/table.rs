@@ -47,6 +47,9 @@ pub(crate) const PUBLISH: &[(&str, &str)] = &[
     // Questions and the inboxes they are answered to.
     ("walras.v1.query.market.main.state", "MPCG"),
     ("walras.v1.query.placement.main.state", "MPCG"),
+    ("walras.v1.query.transcript.main.state", "MPCG"),
+    ("walras.v1.query.controlplane.main.kubeconfig", "G"),
+    ("walras.v1.query.other.main.state", ""),
     ("_INBOX.x", ""),
     ("_INBOX_s1.x", ""),
     ("_INBOX_v1.x", "V"),
@@ -139,6 +142,8 @@ pub(crate) const SUBSCRIBE: &[(&str, &str)] = &[
     ("walras.v1.query.transcript.>", "M"),
     ("walras.v1.query.market.main.state", "M"),
     ("walras.v1.query.placement.>", "P"),
+    ("walras.v1.query.controlplane.>", "C"),
+    ("walras.v1.query.controlplane.main.kubeconfig", "C"),
     ("walras.v1.query.>", ""),
     ("walras.v1.>", ""),
     ("walras.>", ""),

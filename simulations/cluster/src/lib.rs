@@ -10,6 +10,7 @@ mod apply;
 mod behaviour;
 mod defaults;
 mod discovery;
+mod exposition;
 pub mod fault;
 pub mod fields;
 pub mod json;
@@ -26,6 +27,7 @@ mod table;
 mod tenant;
 pub mod watch;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::Timestamp;
@@ -100,6 +102,19 @@ pub enum Control {
     Compact,
     /// All watches break.
     DropWatches,
+    /// From now on the servers of a plane take so long for each request, commit and piece of work.
+    Pace {
+        /// The plane's namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// For a request, in microseconds.
+        api_micros: u64,
+        /// For a commit, in microseconds.
+        commit_micros: u64,
+        /// For a piece of a controller's work, in microseconds.
+        controller_micros: u64,
+    },
 }
 
 /// An answer.
@@ -124,6 +139,8 @@ pub struct Answer {
 pub enum Body {
     /// One JSON document.
     Json(Value),
+    /// Plain text.
+    Text(String),
     /// A stream of them.
     Watch(Box<Watch>),
 }
@@ -144,6 +161,8 @@ pub struct Cluster {
     watch_generation: u64,
     /// What the planes that somebody has asked serve.
     tenants: tenant::Tenants,
+    /// How quick planes are, from when on.
+    paces: BTreeMap<Key, Vec<(Timestamp, exposition::Pace)>>,
 }
 
 impl Cluster {
@@ -159,6 +178,7 @@ impl Cluster {
             warnings: Vec::new(),
             watch_generation: 0,
             tenants: tenant::Tenants::default(),
+            paces: BTreeMap::new(),
         };
         for name in ["default", "kube-system", "kube-public", "kube-node-lease", "kamaji-system"] {
             let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
@@ -240,6 +260,10 @@ impl Cluster {
             Control::Faults(faults) => self.faults.set(faults),
             Control::Compact => self.store.compact(),
             Control::DropWatches => self.watch_generation += 1,
+            Control::Pace { namespace, name, api_micros, commit_micros, controller_micros } => {
+                let pace = exposition::Pace { api_micros, commit_micros, controller_micros };
+                self.set_pace(Key::new("tenantcontrolplanes", &namespace, &name), pace);
+            }
         }
         Ok(())
     }
@@ -262,6 +286,13 @@ impl Cluster {
         let store = json!({ "apiVersion": "kamaji.clastix.io/v1alpha1", "kind": "DataStore",
             "metadata": { "name": "default" }, "spec": { "driver": "etcd", "endpoints": ["etcd-0.etcd:2379"] } });
         let _made = self.make(store, "furnish");
+    }
+
+    /// Adds an object as somebody outside would, with everything that controllers then make of it. What is there
+    /// already stays as it is.
+    pub fn furnish_with(&mut self, now: Timestamp, object: Value) {
+        self.advance(now);
+        let _made = self.make(object, "furnish");
     }
 
     /// A number that was never drawn before.
@@ -298,7 +329,7 @@ impl Answer {
         static NULL: Value = Value::Null;
         match &self.body {
             Body::Json(document) => document,
-            Body::Watch(_) => &NULL,
+            Body::Text(_) | Body::Watch(_) => &NULL,
         }
     }
 }

@@ -71,6 +71,12 @@ impl Cluster {
     pub(crate) fn handle_tenant(&mut self, key: &Key, request: &Request) -> Answer {
         let blocked = self.store.get(key).and_then(|plane| blocked(plane, request));
         let now = self.now;
+        if request.path == "/metrics" {
+            return match self.tenant(key).map(|tenant| tenant.store.list("nodes", None).count()) {
+                Ok(workers) => self.server_metrics(key, workers),
+                Err(refusal) => refused(&refusal),
+            };
+        }
         let mut answer = match self.tenant(key) {
             Err(refusal) => return refused(&refusal),
             Ok(_) if blocked.is_some() => {

@@ -575,3 +575,47 @@ fn a_seed_is_a_whole_run() {
     assert_eq!(run(7), run(7));
     assert_ne!(run(7), run(8));
 }
+
+#[test]
+fn servers_of_a_plane_show_how_quick_they_are() {
+    let mut world = World::new(6, 4);
+    world.make(PLANES, plane("prod", 2));
+    world.run(60);
+    let text = |world: &mut World, path: &str| match world.ask("GET", path, "", &Value::Null).body {
+        cluster::Body::Text(text) => text,
+        other => panic!("{path}: {other:?}"),
+    };
+    let within = |shown: &str, series: &str| -> u64 {
+        let line = shown.lines().find(|line| line.starts_with(series)).unwrap_or_else(|| panic!("{shown}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    let quick = "apiserver_request_duration_seconds_bucket{verb=\"GET\",resource=\"pods\",scope=\"resource\",le=\"0.005\"}";
+    let all = "apiserver_request_duration_seconds_count";
+    let path = "/tenants/t/prod/metrics";
+    let shown = text(&mut world, path);
+    assert_eq!(within(&shown, quick), within(&shown, all), "all are quick");
+    assert!(shown.contains("apiserver_storage_objects{resource=\"nodes\"} 0"), "{shown}");
+    let slow = Control::Pace {
+        namespace: "t".to_owned(),
+        name: "prod".to_owned(),
+        api_micros: 3_000_000,
+        commit_micros: 2_000,
+        controller_micros: 2_000_000,
+    };
+    world.cluster.control(world.now, slow).unwrap();
+    world.run(10);
+    let later = text(&mut world, path);
+    assert_eq!(within(&later, quick), within(&shown, quick), "no more are quick");
+    assert_eq!(within(&later, all), within(&shown, all) + 500, "and what was counted stays so");
+    let pods = world.cluster.store().list("pods", Some("t"));
+    let pod = pods.map(|(key, _)| key.name.clone()).next().unwrap();
+    let shown = text(&mut world, &format!("/api/v1/namespaces/t/pods/https:{pod}:10257/proxy/metrics"));
+    assert_eq!(
+        within(&shown, "workqueue_work_duration_seconds_bucket{name=\"deployment\",le=\"10\"}"),
+        within(&shown, "workqueue_work_duration_seconds_count")
+    );
+    assert_eq!(
+        world.ask("GET", "/api/v1/namespaces/t/pods/https:none:10257/proxy/metrics", "", &Value::Null).code,
+        503
+    );
+}

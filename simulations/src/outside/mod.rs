@@ -1,9 +1,11 @@
 //! The outside world: storefronts and hypervisors that behave by chance from a seed. The demo of `walras up` and
 //! the simulator's [`crate::world::World`] run the same ones.
 
+mod clusters;
 mod hypervisor;
 mod storefront;
 
+pub use clusters::Clusters;
 pub use hypervisor::{Hypervisor, HypervisorHabits};
 pub use storefront::{Habits, Storefront};
 

@@ -1,4 +1,4 @@
-//! `walras cluster create|list|upgrade|wake|delete`.
+//! `walras cluster create|list|upgrade|kubeconfig|wake|delete`.
 
 use anyhow::Result;
 use placement::machine::{ClusterView, ClustersView};
@@ -9,6 +9,7 @@ use super::table::{print, print_json, print_line};
 use crate::cli::{ClusterCommand, CreateClusterArgs, NamedClusterArgs, UpgradeClusterArgs};
 use crate::client::{Client, Connection};
 use crate::gateway::clusters::{ChangeRequest, CreateRequest};
+use crate::gateway::kubeconfigs::KubeconfigView;
 
 /// Carries out one of the commands.
 ///
@@ -25,6 +26,15 @@ pub fn run(command: &ClusterCommand) -> Result<()> {
             table(&clusters.clusters)
         }
         ClusterCommand::Upgrade(arguments) => upgrade(arguments),
+        ClusterCommand::Kubeconfig(arguments) => {
+            let path = format!("{}/kubeconfig", path(arguments));
+            let found = Client::new(&arguments.connection)?.get::<KubeconfigView>(&path)?;
+            if arguments.connection.json {
+                print_json(&found)
+            } else {
+                print_line(found.kubeconfig.trim_end())
+            }
+        }
         ClusterCommand::Wake(arguments) => {
             let path = format!("{}/wake", path(arguments));
             let woken = Client::new(&arguments.connection)?.post::<ClusterView>(&path, &json!({}))?;

@@ -156,7 +156,7 @@ pub(super) async fn show(
     shown(&gateway, query.site.as_ref(), &tenant, &cluster, sequence, StatusCode::OK).await
 }
 
-fn name(text: &str) -> Result<ClusterId, Problem> {
+pub(super) fn name(text: &str) -> Result<ClusterId, Problem> {
     text.parse().map_err(|error: proto::id::IdError| Problem::malformed("cluster", text, &error.to_string()))
 }
 

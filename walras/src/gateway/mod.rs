@@ -13,6 +13,7 @@ pub mod cursor;
 mod desk;
 pub mod familiar;
 mod identity;
+pub mod kubeconfigs;
 mod leases;
 pub mod live;
 pub mod markets;
@@ -125,6 +126,7 @@ pub fn router(gateway: Arc<Gateway>, body_bytes_max: usize) -> Router {
         .route("/v1/bids/{id}/salts", get(transcripts::salts))
         .route("/v1/clusters", post(clusters::create).get(clusters::list))
         .route("/v1/clusters/{cluster}", patch(clusters::change).delete(clusters::delete).get(clusters::show))
+        .route("/v1/clusters/{cluster}/kubeconfig", get(kubeconfigs::show))
         .route("/v1/clusters/{cluster}/wake", post(clusters::wake))
         .route("/v1/transcripts/{exchange}", get(transcripts::records))
         .route("/v1/leases", get(leases::list))

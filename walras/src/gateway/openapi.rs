@@ -14,6 +14,7 @@ use super::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
 use super::clusters::{ChangeRequest, CreateRequest};
 use super::cursor::InExchange;
 use super::familiar::{FamiliarHistory, FamiliarPercentiles};
+use super::kubeconfigs::KubeconfigView;
 use super::live::{Following, Gap};
 use super::problem::Problem;
 
@@ -193,6 +194,19 @@ const OPERATIONS: &[Operation] = &[
         body: None,
         success: 200,
         answer: "ClusterView",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/clusters/{cluster}/kubeconfig",
+        id: "showKubeconfig",
+        summary: "The administrator's kubeconfig of one of your clusters. Who has it administers the cluster.",
+        path_parameters: &["cluster"],
+        query: &[SITE, WAIT_FOR_SITE],
+        body: None,
+        success: 200,
+        answer: "KubeconfigView",
         needs_token: true,
         refusals: READ_REFUSALS,
     },
@@ -496,6 +510,7 @@ fn schemas() -> Value {
     generator.subschema_for::<ChangeRequest>();
     generator.subschema_for::<ClusterView>();
     generator.subschema_for::<ClustersView>();
+    generator.subschema_for::<KubeconfigView>();
     generator.subschema_for::<BidAlone>();
     generator.subschema_for::<InExchange<Bids>>();
     generator.subschema_for::<InExchange<LeasePage>>();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use controlplane_service::{KUBECONFIG_QUESTION, KubeconfigAnswer, KubeconfigAsked};
 use placement::machine::ClustersView;
 use proto::machine::{Command as _, Sender};
 use proto::placement::{PlacementAccepted, PlacementAnswer, PlacementCommand};
@@ -108,5 +109,30 @@ impl Sites {
         };
         let parts = answered.map_err(|error| unanswered(&error))?;
         serde_json::from_slice(&parts.concat()).map_err(|error| unanswered(&error))
+    }
+
+    /// The kubeconfig of a tenant's cluster, from whoever drives the site's management cluster. The tenant is the one
+    /// whose token was checked.
+    ///
+    /// # Errors
+    /// 404 for a site nobody knows, 503 when there is no answer in time.
+    pub(super) async fn kubeconfig(
+        &self,
+        site: Option<&StreamName>,
+        tenant: &TenantId,
+        cluster: &ClusterId,
+    ) -> Result<KubeconfigAnswer, Problem> {
+        let (site, _) = self.named(site)?;
+        let asked = KubeconfigAsked { tenant: tenant.clone(), cluster: cluster.clone() };
+        let subject = proto::subject::query("controlplane", site, KUBECONFIG_QUESTION);
+        let unanswered = |error: &dyn std::fmt::Display| {
+            tracing::warn!(%site, %error, "the control-plane service does not answer");
+            Problem::unanswered("the control-plane service does not answer")
+        };
+        let payload = serde_json::to_vec(&asked).map_err(|error| unanswered(&error))?;
+        let answered = self.bus.request(&subject, Bytes::from(payload), READ_WAIT).await;
+        let parts = answered.map_err(|error| unanswered(&error))?;
+        // What is wrong with an answer may show a part of it.
+        serde_json::from_slice(&parts.concat()).map_err(|_| unanswered(&"an answer that cannot be read"))
     }
 }

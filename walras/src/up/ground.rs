@@ -156,11 +156,13 @@ pub(super) async fn ensure_streams(config: &Config, bus: &Bus, machines: &[&str]
     Ok(())
 }
 
-/// Waits until the market service has made the streams that a reader needs. False: the process is to end, as the
-/// shell has heard too.
-pub(super) async fn wait_for_streams(config: &Config, bus: &Bus) -> Result<bool> {
-    let exchanges = config.market.exchanges.keys();
-    let events = exchanges.map(|exchange| proto::subject::event_stream("market", exchange));
+/// Waits until the services that run these machines have made the streams that a reader needs. False: the process is
+/// to end, as the shell has heard too.
+pub(super) async fn wait_for_streams(config: &Config, bus: &Bus, machines: &[&str]) -> Result<bool> {
+    let exchanges = config.market.exchanges.keys().map(|exchange| ("market", exchange));
+    let sites = config.placement.sites.keys().map(|site| ("placement", site));
+    let read = exchanges.chain(sites).filter(|(machine, _)| machines.contains(machine));
+    let events = read.map(|(machine, stream)| proto::subject::event_stream(machine, stream));
     let needed: Vec<String> = events.chain([proto::subject::ANSWER_STREAM.to_owned()]).collect();
     let wait = async {
         for stream in &needed {
@@ -170,7 +172,7 @@ pub(super) async fn wait_for_streams(config: &Config, bus: &Bus) -> Result<bool>
                     Ok(_) => break,
                     Err(BusError::NoSuchStream { .. }) => {
                         if !std::mem::replace(&mut told, true) {
-                            tracing::info!(stream, "waiting for the market service to make this stream");
+                            tracing::info!(stream, "waiting for the service that makes this stream");
                         }
                         tokio::time::sleep(STREAMS_LOOK).await;
                     }
@@ -189,7 +191,8 @@ pub(super) async fn wait_for_streams(config: &Config, bus: &Bus) -> Result<bool>
     match waited {
         Ok(waited) => Ok(waited.map(|()| true)?),
         Err(_) => anyhow::bail!(
-            "no market service has made the streams: is `walras market` running at this broker?"
+            "nobody has made the streams: is `walras {}` running at this broker?",
+            machines.join("` and `walras ")
         ),
     }
 }

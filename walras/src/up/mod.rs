@@ -4,8 +4,10 @@ mod demo;
 mod grants;
 mod ground;
 mod keys;
+mod management;
 mod owner;
 mod parties;
+mod wishes;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -46,6 +48,11 @@ pub fn market(arguments: &ServiceArgs) -> ExitCode {
 /// Runs the placement service.
 pub fn placement(arguments: &ServiceArgs) -> ExitCode {
     run(&arguments.config, |config| service(config, "placement"))
+}
+
+/// Runs the control-plane service.
+pub fn controlplane(arguments: &ServiceArgs) -> ExitCode {
+    run(&arguments.config, |config| service(config, "controlplane"))
 }
 
 /// Runs the gateway.
@@ -101,6 +108,7 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
     market_service::start(&mut shell, &bus, &journal, &config, &owner, parties.trusted())?;
     placement_service::start(&mut shell, &bus, &journal, &config, &owner)?;
+    let kubeconfigs = management::start_or_simulate(&mut shell, &bus, &config).await?;
     let address = start_gateway(&mut shell, &bus, &config, &principal, &parties.tokens).await?;
     let grants = grants::nobody();
     for exchange in exchanges.iter().filter(|_| wants_demo && config.demo.enabled) {
@@ -131,6 +139,7 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
             }
         });
     }
+    start_wishes(&mut shell, &config, &parties, server.as_ref()).await?;
     let nats_url = server
         .as_ref()
         .map_or_else(|| config.bus.nats_url.as_ref().map(SecretUrl::masked).unwrap_or_default(), Server::url);
@@ -145,6 +154,7 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
         "credentials": parties.credential_files(),
         "tenants": parties.tenants,
         "tokens": parties.token_files(),
+        "kubeconfigs": kubeconfigs,
     });
     announce(&mut shell, config.data_dir.join("up.json"), up);
     if let Some(server) = server {
@@ -152,6 +162,37 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     }
     started(&mut shell, starting);
     Ok(shell)
+}
+
+/// Has the demo's tenants ask for clusters, once everything is ready for them.
+async fn start_wishes(
+    shell: &mut Shell,
+    config: &Config,
+    parties: &Parties,
+    server: Option<&Server>,
+) -> Result<()> {
+    let (Some(site), Some((principal, seed, clusters))) =
+        (config.placement.sites.keys().next().cloned(), parties.wishes(config, clock())?)
+    else {
+        return Ok(());
+    };
+    let mut options = ground::options(config, server, principal.as_str(), Some(seed))?;
+    options.may_see_streams = false;
+    let bus = Bus::connect(options).await.with_context(|| format!("demo {principal}"))?;
+    let health = shell.health().clone();
+    shell.spawn(format!("demo {principal}"), Stage::Entrance, |stop| async move {
+        let wish = async {
+            while !health.is_ready() {
+                tokio::time::sleep(READY_LOOK).await;
+            }
+            wishes::live(clusters, bus, site, unique(), clock).await
+        };
+        tokio::select! {
+            ended = wish => ended,
+            () = stop.into_requested() => Ok(()),
+        }
+    });
+    Ok(())
 }
 
 async fn service(config: Config, name: &'static str) -> Result<Shell> {
@@ -177,7 +218,13 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
             placement_service::start(&mut shell, &bus, &journal, &config, &owner)?;
         }
     } else {
-        if !ground::wait_for_streams(&config, &bus).await? {
+        let machines: &[&str] = if name == "controlplane" { &["placement"] } else { &["market"] };
+        if !ground::wait_for_streams(&config, &bus, machines).await? {
+            return Ok(shell);
+        }
+        if name == "controlplane" {
+            management::start(&mut shell, &bus, &config).await?;
+            started(&mut shell, starting);
             return Ok(shell);
         }
         let tokens = config.tenants.iter().map(|tenant| (*tenant.token_sha256.bytes(), tenant.id.clone()));

@@ -1,14 +1,14 @@
 //! Who speaks on the bus of an installation on one machine: those of the configuration, and where it names
 //! nobody, one storefront, one hypervisor and one operator with keys made at the first start.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use proto::machine::Role;
 use proto::market::{Ladder, Trust};
 use proto::{Price, PrincipalId, StreamName, TenantId, Timestamp};
-use runtime::config::Config;
+use runtime::config::{Config, ExchangeSettings};
 use runtime::nats::access::{Access, Party, ServiceRole, ServiceUser, Storefront};
 use simulations::chance::Chance;
 use simulations::outside::{self, Habits, Hypervisor, HypervisorHabits, Listing};
@@ -23,6 +23,9 @@ pub(super) const SERVICE: &str = "all";
 /// for whom the demo bids. Percentiles are told where five tenants win.
 const TENANTS: [&str; 8] = ["demo", "acme", "globex", "initech", "hooli", "stark", "tyrell", "wonka"];
 
+/// The principal that asks for clusters in the name of the demo's tenants.
+const WISHES: &str = "demo-operator";
+
 /// Everybody.
 pub(super) struct Parties {
     pub(super) access: Access,
@@ -32,6 +35,7 @@ pub(super) struct Parties {
     trusted: Vec<Trust>,
     local: BTreeMap<&'static str, &'static str>,
     demo_seeds: BTreeMap<String, String>,
+    wishes_seed: Option<String>,
     keys: Keys,
 }
 
@@ -73,6 +77,7 @@ impl Parties {
             tokens,
             local: BTreeMap::new(),
             demo_seeds: BTreeMap::new(),
+            wishes_seed: None,
             keys,
         };
         for role in ["storefront", "hypervisor", "operator"] {
@@ -82,6 +87,8 @@ impl Parties {
         if wants_demo {
             parties.add("storefront", "demo-storefront", true)?;
             parties.add("hypervisor", "demo-hypervisor", true)?;
+            parties.add("operator", WISHES, true)?;
+            parties.wishes_seed = parties.demo_seeds.remove(WISHES);
         }
         Ok(parties)
     }
@@ -129,6 +136,32 @@ impl Parties {
         self.keys.token_files(&self.tenants)
     }
 
+    /// For whom the demo speaks: somebody's own bids and clusters are not mixed with those of the demo, where there is
+    /// anybody else.
+    fn demo_tenants(&self) -> Vec<TenantId> {
+        let others = self.tenants.iter().filter(|tenant| tenant.as_str() != TENANTS[0]);
+        let others: Vec<TenantId> = others.cloned().collect();
+        if others.is_empty() { self.tenants.clone() } else { others }
+    }
+
+    /// Who asks for clusters in the demo: principal, seed of its key, wishes. Nobody where no demo was wanted.
+    pub(super) fn wishes(
+        &self,
+        config: &Config,
+        now: Timestamp,
+    ) -> Result<Option<(PrincipalId, String, outside::Clusters)>> {
+        let Some(seed) = &self.wishes_seed else { return Ok(None) };
+        let exchanges = config.market.exchanges.values();
+        let regions: BTreeSet<_> =
+            exchanges.flat_map(ExchangeSettings::all_markets).map(|market| market.region.clone()).collect();
+        let principal: PrincipalId = WISHES.parse()?;
+        let (run, chance) = (format!("{:x}", now.micros()), Chance::new(config.demo.seed));
+        let regions = regions.into_iter().collect();
+        let wishes =
+            outside::Clusters::new(principal.clone(), self.demo_tenants(), regions, &run, now, chance);
+        Ok(Some((principal, seed.clone(), wishes)))
+    }
+
     /// The demo's parties; none where no demo was wanted.
     pub(super) fn demo(&self, config: &Config, now: Timestamp) -> Result<Vec<DemoParty>> {
         let Some((exchange, settings)) = config.market.exchanges.iter().next() else {
@@ -162,12 +195,7 @@ impl Parties {
                     interval_milliseconds: 1_000 / u64::from(config.demo.bids_per_second.get()),
                     ..Habits::default()
                 };
-                // Somebody's own bids are not mixed with those of the demo, where there is anybody else.
-                let others = self.tenants.iter().filter(|tenant| tenant.as_str() != TENANTS[0]);
-                let mut tenants: Vec<TenantId> = others.cloned().collect();
-                if tenants.is_empty() {
-                    tenants.clone_from(&self.tenants);
-                }
+                let tenants = self.demo_tenants();
                 let storefront =
                     outside::Storefront::new(principal, tenants, listings.clone(), habits, &run, now, fork);
                 demo::Party::Storefront(Box::new(storefront.forgetful()))

@@ -9,6 +9,7 @@ mod bus;
 mod clusters;
 mod http;
 mod live;
+#[allow(dead_code, reason = "the tests of planes use the rest")]
 mod process;
 mod refusals;
 mod services;

@@ -44,6 +44,10 @@ hosts = [
   { id = "host-1", zone = "z1", region = "oak", cpu_milli = 4000, memory_mib = 8000, pods = 20, hypervisor = "hypervisor" },
 ]
 
+# Planes are not carried out here: what placement decides is what is looked at.
+[controlplane]
+simulated_hosts = 0
+
 [gateway]
 requests_per_second = 5
 burst = 400
@@ -58,7 +62,7 @@ event_bytes_max = 67108864
 /// The running system. It ends with this.
 pub(crate) struct Walras {
     child: Child,
-    _folder: TempDir,
+    folder: TempDir,
     up: Value,
     agent: ureq::Agent,
     /// Every request so far: method, path and status.
@@ -99,6 +103,11 @@ pub(crate) struct Asked<'a> {
 impl Walras {
     /// Starts one and waits until it is up; `None` where there is no `nats-server` to run it with.
     pub(crate) fn start() -> Option<Self> {
+        Self::start_as(CONFIGURATION)
+    }
+
+    /// Starts one with this configuration.
+    pub(crate) fn start_as(configuration: &str) -> Option<Self> {
         if let Err(error) = find(None) {
             assert!(std::env::var_os("WALRAS_REQUIRE_NATS").is_none_or(|value| value != "1"), "{error}");
             println!("skipped: {error}");
@@ -106,7 +115,7 @@ impl Walras {
         }
         let folder = TempDir::new().unwrap();
         let path = |name: &str| folder.path().join(name);
-        fs::write(path("walras.toml"), CONFIGURATION).unwrap();
+        fs::write(path("walras.toml"), configuration).unwrap();
         let log = fs::File::create(path("log")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_walras"));
         command.args(["up", "--no-demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
@@ -125,12 +134,29 @@ impl Walras {
         };
         let settings = ureq::Agent::config_builder().http_status_as_error(false);
         let agent = settings.timeout_global(Some(REQUEST_WAIT_MAX)).build().into();
-        Some(Self { child, _folder: folder, up, agent, seen: RefCell::default() })
+        Some(Self { child, folder, up, agent, seen: RefCell::default() })
     }
 
     /// What it says of itself.
     pub(crate) fn told(&self, name: &str) -> &str {
         self.up[name].as_str().unwrap()
+    }
+
+    /// Where the kubeconfig of a site's management cluster is.
+    pub(crate) fn kubeconfig(&self, site: &str) -> &Path {
+        Path::new(self.up["kubeconfigs"][site].as_str().unwrap())
+    }
+
+    /// Every file that it keeps.
+    pub(crate) fn files(&self) -> Vec<std::path::PathBuf> {
+        let mut folders = vec![self.folder.path().join("data")];
+        let mut files = Vec::new();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap().flatten() {
+                if entry.path().is_dir() { folders.push(entry.path()) } else { files.push(entry.path()) }
+            }
+        }
+        files
     }
 
     /// Where a tenant's token is.
@@ -224,13 +250,18 @@ impl Walras {
 }
 
 /// Looks until there is something, and fails the test if there never is.
-pub(crate) fn until<T>(mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + CONDITION_WAIT_MAX;
+pub(crate) fn until<T>(look: impl FnMut() -> Option<T>) -> T {
+    until_within(CONDITION_WAIT_MAX, look)
+}
+
+/// The same for what takes longer.
+pub(crate) fn until_within<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "in vain for {CONDITION_WAIT_MAX:?}");
+        assert!(Instant::now() < deadline, "in vain for {patience:?}");
         thread::sleep(LOOK);
     }
 }

@@ -73,7 +73,8 @@ impl Running {
         let (orders, given) = mpsc::channel(64);
         let (reports, mut told) = mpsc::channel::<PlaneState>(64);
         let meter = Meter::new("controlplane").unwrap();
-        let reconciler = Reconciler::new(client, Desired::default(), reports, &meter).unwrap();
+        let reconciler =
+            Reconciler::new(client, &"main".parse().unwrap(), Desired::default(), reports, &meter).unwrap();
         let (stop, stopped) = Stop::new();
         let task = tokio::spawn(reconciler.run(given, stopped));
         let (known, states) = watch::channel(BTreeMap::new());

@@ -154,6 +154,7 @@ fn plain(status: StatusCode, text: &str) -> Response {
 }
 
 fn respond(shared: Arc<Shared>, answer: Answer) -> Response {
+    let mut content_type = HeaderValue::from_static("application/json");
     let body = match answer.body {
         // A body that fails breaks the connection, as a crash would.
         _ if answer.lost => Body::from_stream(futures::stream::once(async {
@@ -163,12 +164,16 @@ fn respond(shared: Arc<Shared>, answer: Answer) -> Response {
             ))
         })),
         Content::Json(document) => Body::from(document.to_string()),
+        Content::Text(text) => {
+            content_type = HeaderValue::from_static("text/plain; version=0.0.4");
+            Body::from(text)
+        }
         Content::Watch(watch) => Body::from_stream(lines(shared, *watch)),
     };
     let mut response = Response::new(body);
     *response.status_mut() = StatusCode::from_u16(answer.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(header::CONTENT_TYPE, content_type);
     if let Some(seconds) = answer.retry_after_seconds {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

@@ -24,6 +24,14 @@ impl Cluster {
         let steps = request.steps();
         let names: Vec<&str> = steps.iter().map(String::as_str).collect();
         let target = match names[..] {
+            ["api", "v1", "namespaces", namespace, "pods", pod, "proxy", "metrics"] => {
+                let named = pod.strip_prefix("https:").and_then(|rest| rest.strip_suffix(":10257"));
+                let shown = named.and_then(|pod| self.controller_metrics(namespace, pod));
+                return shown.ok_or_else(|| {
+                    let why = format!("nothing answers at {pod}");
+                    Refusal::new(503, "ServiceUnavailable", why)
+                });
+            }
             ["api", version, _, ..] => target("", version, &steps[2..])?,
             ["apis", group, version, _, ..] => target(group, version, &steps[3..])?,
             _ if request.method == "GET" => {

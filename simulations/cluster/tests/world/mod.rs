@@ -71,6 +71,7 @@ impl World {
         match self.ask("GET", &path, "", &Value::Null).body {
             Body::Watch(watch) => watch,
             Body::Json(other) => panic!("{other}"),
+            Body::Text(other) => panic!("{other}"),
         }
     }
 

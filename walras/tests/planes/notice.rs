@@ -1,0 +1,99 @@
+//! A host that carries many planes gives notice, another dies without a word.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use proto::Timestamp;
+use serde_json::{Value, json};
+
+use super::kubernetes::{Api, Endpoints};
+use super::process::{Walras, until_within};
+
+/// One host for most, so that it carries many planes.
+const CONFIGURATION: &str = r#"
+[market.exchanges.main]
+markets = [{ region = "oak", class = "gp.small", reserve = "0.002" }]
+
+[placement.sites.main]
+rules = { moves_max = 16, surge_reserve_permille = 0 }
+
+[gateway]
+requests_per_second = 500
+burst = 1000
+"#;
+/// Planes of two replicas, as many as make one host of six carry forty of their replicas.
+const PLANES: usize = 60;
+/// How long the host has left, in seconds.
+const NOTICE_SECONDS: u32 = 300;
+/// How long a part of this may take.
+const PATIENCE: Duration = Duration::from_mins(4);
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::from_micros(since.as_micros() as i64)
+}
+
+fn states(walras: &Walras) -> BTreeMap<String, usize> {
+    let listed = walras.ask("wonka", "GET", "/v1/clusters", &Value::Null).json();
+    let mut states = BTreeMap::new();
+    // Who asks this often may be told to come again.
+    for cluster in listed["clusters"].as_array().into_iter().flatten() {
+        *states.entry(cluster["state"].as_str().unwrap().to_owned()).or_insert(0) += 1;
+    }
+    states
+}
+
+fn all_ready(walras: &Walras) -> Option<()> {
+    (states(walras).get("ready") == Some(&PLANES)).then_some(())
+}
+
+/// The host that carries most planes, and how many.
+fn fullest(api: &Api) -> (String, usize) {
+    let mut counts = BTreeMap::new();
+    for host in api.ready_on().into_values().flatten() {
+        *counts.entry(host).or_insert(0) += 1;
+    }
+    counts.into_iter().max_by_key(|(_, count)| *count).unwrap()
+}
+
+#[test]
+fn planes_leave_a_host_before_it_goes_and_outlive_one_that_dies() {
+    let Some(walras) = Walras::start_as(CONFIGURATION) else { return };
+    let api = Api::of_file(walras.kubeconfig("main"));
+    for number in 0..PLANES {
+        let body = json!({ "cluster": format!("c{number}"),
+            "terms": { "regions": ["oak"], "version": "v1.35.0" } });
+        let made = walras.ask("wonka", "POST", "/v1/clusters", &body);
+        assert_eq!(made.status, 201, "{}", made.text);
+    }
+    until_within(PATIENCE, || all_ready(&walras));
+    let (host, carried) = fullest(&api);
+    let endpoints = Endpoints::watch(&api);
+    let untouched: BTreeMap<String, Value> =
+        api.planes().into_iter().filter(|(name, _)| !api.ready_on()[name].contains(&host)).collect();
+
+    let gone_at = now().plus_seconds(NOTICE_SECONDS);
+    let notice = json!({ "metadata": { "annotations": { "walras.dev/gone-at": gone_at } } });
+    api.merge(&format!("/api/v1/nodes/{host}"), &notice);
+    until_within(PATIENCE, || api.ready_on().values().all(|hosts| !hosts.contains(&host)).then_some(()));
+    until_within(PATIENCE, || all_ready(&walras));
+    assert!(now() < gone_at, "{carried} planes took longer than the notice");
+    let fewest = endpoints.fewest();
+    assert!(fewest.values().all(|fewest| *fewest >= 1), "a plane had no endpoint: {fewest:?}");
+    let after = api.planes();
+    for (name, before) in untouched {
+        let version = |plane: &Value| plane["metadata"]["generation"].clone();
+        assert_eq!(version(&after[&name]), version(&before), "{name} was not on the host");
+    }
+
+    // Another dies without a word: each plane keeps its other replica, and gets a second one again.
+    let (host, _) = fullest(&api);
+    api.control(&json!({ "kill": host }));
+    until_within(PATIENCE, || {
+        let ready = api.ready_on();
+        ready.values().all(|hosts| hosts.len() == 2 && !hosts.contains(&host)).then_some(())
+    });
+    until_within(PATIENCE, || all_ready(&walras));
+    let fewest = endpoints.fewest();
+    assert!(fewest.values().all(|fewest| *fewest >= 1), "a plane had no endpoint: {fewest:?}");
+}
