@@ -108,6 +108,21 @@ pub fn query(machine: &str, stream: &StreamName, question: &str) -> String {
     format!("{ROOT}.query.{machine}.{stream}.{question}")
 }
 
+/// Where whoever boots a lease's server asks for its join secret: as itself, in its own role.
+pub fn join_secret(exchange: &StreamName, role: Role, principal: &PrincipalId) -> String {
+    format!("{ROOT}.query.controlplane.{exchange}.join-secret.{}.{principal}", role.token())
+}
+
+/// All questions for join secrets of an exchange from principals of a role.
+pub fn join_secrets(exchange: &StreamName, role: Role) -> String {
+    format!("{ROOT}.query.controlplane.{exchange}.join-secret.{}.*", role.token())
+}
+
+/// What a worker has to know, told to it alone. A worker is known by its lease.
+pub fn worker_order(worker: &crate::worker::WorkerId) -> String {
+    format!("{ROOT}.order.{}.{worker}", Role::Worker.token())
+}
+
 /// The broker's stream that holds the commands to a machine's stream.
 pub fn command_stream(machine: &str, stream: &StreamName) -> String {
     format!("walras-command-{machine}-{stream}")

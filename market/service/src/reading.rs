@@ -6,7 +6,7 @@ use market::billing::{Month, MonthError};
 use market::view::json::{Quote, Why};
 use market::view::{SnapshotError, View};
 use proto::machine::RestoreError;
-use proto::market::{BidNumber, BidOption, LeaseNumber, MarketEvent, MarketNumber};
+use proto::market::{BidNumber, BidOption, LeaseNumber, MarketEvent, MarketNumber, ROSTER_QUESTION};
 use proto::{BidId, MarketId, Price, StreamName, TenantId, Timestamp};
 use runtime::telemetry::{Meter, MeterError};
 use serde::{Deserialize, Serialize};
@@ -116,11 +116,13 @@ impl runtime::runner::View<Market> for Reading {
         Ok(())
     }
 
-    /// Questions: `state` (the whole view, for a reader that goes on with the events), `bids`, `leases`, `bill`,
-    /// `markets`, `history`, `quote`, `why`.
+    /// Questions: `state` (the whole view, for a reader that goes on with the events), `roster` (leases with those who
+    /// hold them, for whoever serves workers and goes on with the events), `bids`, `leases`, `bill`, `markets`,
+    /// `history`, `quote`, `why`.
     fn answer(&self, machine: &Market, question: &str, payload: &[u8]) -> Result<Bytes, String> {
         match question {
             "state" => Ok(Bytes::from(self.0.snapshot())),
+            ROSTER_QUESTION => json(&machine.roster(self.0.as_of().sequence)),
             "bids" => {
                 let asked: BidsQuestion = read(payload)?;
                 match &asked.bid {
@@ -159,7 +161,7 @@ impl runtime::runner::View<Market> for Reading {
             "quote" => json(&self.quote(machine, read(payload)?)?),
             "why" => json(&self.why(machine, &read(payload)?)?),
             other => {
-                let known = "state, bids, leases, bill, markets, history, quote and why";
+                let known = "state, roster, bids, leases, bill, markets, history, quote and why";
                 Err(format!("question {other} is unknown: {known} are answered"))
             }
         }

@@ -1,13 +1,14 @@
 //! What others may see of the state: for tests, for the simulator's invariants, for comparing views with.
 
 use proto::market::{
-    BidNumber, BidState, LeaseNumber, LeaseSpan, LossReason, MarketNumber, Prices, RoundNumber,
+    BidNumber, BidState, LeaseNotice, LeaseNumber, LeaseSpan, LossReason, MarketNumber, Prices, RosterBid,
+    RosterLeases, RosterMarket, RosterState, RoundNumber, WorkerStand,
 };
 use proto::{BidId, MarketId, Price, TenantId, Timestamp};
 
 use super::Market;
 use super::bid::{Bid, Status};
-use super::lease::Stand;
+use super::lease::{Stand, Worker};
 
 /// Leases of a bid that are in one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,6 +110,42 @@ impl Market {
     /// The number that the next lease will have.
     pub fn next_lease(&self) -> LeaseNumber {
         self.next.lease
+    }
+
+    /// All leases with those who hold them, as of a place in the stream that whoever asks knows.
+    pub fn roster(&self, sequence: u64) -> RosterState {
+        let market = |record: &super::MarketRecord| RosterMarket {
+            number: record.number,
+            id: record.id.clone(),
+            sources: record.sources.keys().cloned().collect(),
+        };
+        let mut bids: Vec<RosterBid> = self.bids.all().map(|(_, bid)| self.roster_bid(bid)).collect();
+        bids.sort_unstable_by_key(|bid| bid.number);
+        let markets = self.markets.iter().map(market).collect();
+        RosterState { sequence, next_lease: self.next.lease, markets, bids }
+    }
+
+    fn roster_bid(&self, bid: &Bid) -> RosterBid {
+        let leases = self.leases.of(bid.leases).map(|(_, span)| RosterLeases {
+            leases: span.leases(),
+            market: span.market,
+            worker: match span.worker {
+                Worker::Booting => WorkerStand::Booting,
+                Worker::Ready => WorkerStand::Ready,
+                Worker::Dead => WorkerStand::Dead,
+            },
+            notice: match span.stand {
+                Stand::Leaving(reason) => Some(LeaseNotice { gone_at: span.until, reason }),
+                Stand::Served | Stand::Waiting => None,
+            },
+        });
+        RosterBid {
+            number: bid.number,
+            tenant: bid.placed.tenant.clone(),
+            cluster: bid.placed.cluster.clone(),
+            pool: bid.placed.pool.clone(),
+            leases: leases.collect(),
+        }
     }
 
     /// Units won and units leaving in a market.

@@ -3,6 +3,7 @@
 mod answer;
 mod command;
 mod event;
+mod roster;
 mod terms;
 
 pub use answer::{
@@ -13,6 +14,9 @@ pub use command::{
     PlaceBid, ReportDead, ReportReady, ReportReleased, SupplyOffered, Trust,
 };
 pub use event::{LeaseSpan, LossReason, MarketEvent, Prices, ReleaseReason, SupplyCause};
+pub use roster::{
+    LeaseNotice, ROSTER_QUESTION, RosterBid, RosterLeases, RosterMarket, RosterState, WorkerStand,
+};
 pub use terms::{BidOption, GANG_PASSES_MAX, Ladder, MarketSettings, PriceRule, Rules, Terms};
 
 /// A bid's number: its place among all bids ever accepted by its exchange, counted from 1. Events name bids by

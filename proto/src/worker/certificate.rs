@@ -171,6 +171,37 @@ pub fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// The bytes that base64 with padding says; spaces and line ends between are passed over. None for anything else.
+pub fn unbase64(text: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    };
+    let letters: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let padding = letters.iter().rev().take_while(|byte| **byte == b'=').count();
+    if letters.len() % 4 != 0 || padding > 2 {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(letters.len() / 4 * 3);
+    for group in letters[..letters.len() - padding].chunks(4) {
+        let number =
+            group.iter().try_fold(0_u32, |number, byte| Some((number << 6) | u32::from(digit(*byte)?)))?;
+        let number = number << (6 * (4 - group.len()));
+        bytes.extend_from_slice(&number.to_be_bytes()[1..group.len()]);
+    }
+    Some(bytes)
+}
+
+/// The bytes of a text in PEM with one section of this label.
+pub fn unpem(label: &str, text: &str) -> Option<Vec<u8>> {
+    let body = text.trim().strip_prefix(&format!("-----BEGIN {label}-----"))?;
+    unbase64(body.strip_suffix(&format!("-----END {label}-----"))?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -181,7 +212,13 @@ mod tests {
             ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"].iter().enumerate()
         {
             assert_eq!(base64(&b"foobar"[..length]), *text);
+            assert_eq!(unbase64(text).unwrap(), &b"foobar"[..length]);
         }
+        for bad in ["Z", "Zg", "Zg=", "Z===", "====", "Zm9-", "Zg==Zg=="] {
+            assert_eq!(unbase64(bad), None, "{bad}");
+        }
+        assert_eq!(unpem("X", &pem("X", &[3; 100])).unwrap(), [3; 100]);
+        assert_eq!(unpem("Y", &pem("X", &[3; 100])), None);
         let text = pem("X", &[0; 60]);
         let lines: Vec<usize> = text.lines().map(str::len).collect();
         assert_eq!(lines, [17, 64, 16, 15]);

@@ -48,6 +48,9 @@ pub struct Admission {
     /// Where the tunnel leads; none where the cluster's API server reaches its workers without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelTerms>,
+    /// Where notices are heard at once; none where they come with the answers to reports alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bus: Option<BusTerms>,
 }
 
 impl fmt::Debug for Admission {
@@ -126,6 +129,26 @@ pub struct TunnelTerms {
 impl fmt::Debug for TunnelTerms {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "TunnelTerms({}:{}, …)", self.host, self.port)
+    }
+}
+
+/// Where a worker hears on the bus what it is told: a [`ReportAnswer`] that comes by itself, on
+/// [`crate::subject::worker_order`]. It may listen to nothing else there, and say nothing.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BusTerms {
+    /// The broker, `nats://HOST:PORT` or `tls://HOST:PORT`.
+    pub url: String,
+    /// What the worker shows beside its name, which is its user's.
+    pub password: String,
+    /// Certificates of an authority to trust beside the system's, in PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_authority: Option<String>,
+}
+
+impl fmt::Debug for BusTerms {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "BusTerms({}, …)", self.url)
     }
 }
 
@@ -232,4 +255,33 @@ pub struct NoticeOrder {
     pub gone_at: Timestamp,
     /// Why, in the market's words.
     pub reason: String,
+}
+
+/// Asks for the join secret of a lease's server: the hypervisor that boots it does, when it does. Its subject says who
+/// asks ([`crate::subject::join_secret`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinSecretQuestion {
+    /// Of which lease.
+    pub lease: crate::market::LeaseNumber,
+}
+
+/// A join secret, for the server that boots and nobody else. It is never written down by us.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct JoinSecretAnswer {
+    /// What the worker will be called.
+    pub worker: WorkerId,
+    /// Generation of the lease's server.
+    pub generation: u64,
+    /// The secret as text.
+    pub secret: String,
+    /// Until when it may be redeemed for the first time.
+    pub expires_at: Timestamp,
+}
+
+impl fmt::Debug for JoinSecretAnswer {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "JoinSecretAnswer({} {}, …)", self.worker, self.generation)
+    }
 }

@@ -16,8 +16,8 @@ mod secret;
 pub use certificate::{CertificateError, PublicKey};
 pub use id::{WorkerId, WorkerIdError};
 pub use message::{
-    Admission, ClusterTerms, KubeletTerms, NoticeOrder, RedemptionAnswer, Report, ReportAnswer, Taint,
-    TaintEffect, TunnelTerms, Undone, UndoneWhat, WorkerState,
+    Admission, BusTerms, ClusterTerms, JoinSecretAnswer, JoinSecretQuestion, KubeletTerms, NoticeOrder,
+    RedemptionAnswer, Report, ReportAnswer, Taint, TaintEffect, TunnelTerms, Undone, UndoneWhat, WorkerState,
 };
 pub use secret::{Bound, Claim, JoinSecret, Redemption, RedemptionRefusal, SecretError, SiteKey, Verdict};
 

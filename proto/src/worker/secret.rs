@@ -105,6 +105,13 @@ impl fmt::Debug for Redemption {
     }
 }
 
+impl Redemption {
+    /// The signature's bytes; none if it is not written in hexadecimal.
+    pub fn signature_bytes(&self) -> Option<Vec<u8>> {
+        unhex(&self.signature)
+    }
+}
+
 /// What is remembered of a redeemed lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -202,16 +209,33 @@ impl SiteKey {
 
     /// The bearer token of a worker's reports: a code over what it was bound to, so that it need not be remembered.
     pub fn session(&self, worker: &WorkerId, bound: &Bound) -> String {
-        let Bound { generation, fingerprint } = bound;
-        hex(&hmac(&self.0, &[format!("session\n{worker}\n{generation}\n{fingerprint}").as_bytes()]))
+        self.token("session", worker, bound)
     }
 
     /// Whether a report's bearer token is that of the worker it speaks of. A text of another length or form is not.
     pub fn is_session(&self, token: &str, worker: &WorkerId, bound: &Bound) -> bool {
-        let given = unhex(token).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        let right = unhex(&self.session(worker, bound)).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
-        given.zip(right).is_some_and(|(given, right)| same(&given, &right))
+        is_token(token, &self.session(worker, bound))
     }
+
+    /// What a worker shows to the bus. Whoever learns it can listen to the worker's notices and do nothing else.
+    pub fn bus_password(&self, worker: &WorkerId, bound: &Bound) -> String {
+        self.token("bus", worker, bound)
+    }
+
+    /// Whether somebody shows what that worker would.
+    pub fn is_bus_password(&self, token: &str, worker: &WorkerId, bound: &Bound) -> bool {
+        is_token(token, &self.bus_password(worker, bound))
+    }
+
+    fn token(&self, purpose: &str, worker: &WorkerId, bound: &Bound) -> String {
+        let Bound { generation, fingerprint } = bound;
+        hex(&hmac(&self.0, &[format!("{purpose}\n{worker}\n{generation}\n{fingerprint}").as_bytes()]))
+    }
+}
+
+fn is_token(given: &str, right: &str) -> bool {
+    let bytes = |text: &str| unhex(text).and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
+    bytes(given).zip(bytes(right)).is_some_and(|(given, right)| same(&given, &right))
 }
 
 impl Claim {
