@@ -92,6 +92,7 @@ fn resources(group: &str, version: &str) -> Result<Value, Refusal> {
                 Part::Scale(..) => ("autoscaling", "v1", "Scale", &["get", "patch", "update"]),
                 Part::Eviction => ("policy", "v1", "Eviction", &["create"]),
                 Part::Binding => ("", "v1", "Binding", &["create"]),
+                Part::Token => ("authentication.k8s.io", "v1", "TokenRequest", &["create"]),
                 Part::Finalize => (kind.group, kind.version, kind.kind, &["update"]),
                 Part::Status | Part::Approval => {
                     (kind.group, kind.version, kind.kind, &["get", "patch", "update"])

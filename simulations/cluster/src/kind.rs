@@ -46,6 +46,8 @@ pub enum Part {
     Binding,
     /// Approval of a certificate.
     Approval,
+    /// An account's tokens.
+    Token,
     /// The end of a namespace.
     Finalize,
 }
@@ -59,6 +61,7 @@ impl Part {
             Part::Eviction => "eviction",
             Part::Binding => "binding",
             Part::Approval => "approval",
+            Part::Token => "token",
             Part::Finalize => "finalize",
         }
     }
@@ -171,6 +174,7 @@ pub static KINDS: &[Kind] = &[
         ..core("Secret", "secrets", &[])
     },
     Kind {
+        parts: &[Part::Token],
         shape: &shape::ACCOUNT,
         columns: &[Column("Secrets", 0, Cell::Count("secrets"))],
         ..core("ServiceAccount", "serviceaccounts", &["sa"])

@@ -67,6 +67,10 @@ pub struct Settings {
     pub kamaji_migration_micros: u32,
     /// Where clients reach the cluster: what kubeconfigs of planes begin with.
     pub base_url: String,
+    /// Certificates, in PEM, that kubeconfigs of planes name as the authority; empty where clients ask without TLS.
+    pub certificate_authority: String,
+    /// Whether approved certificates are signed here, with texts in the place of certificates; else by somebody outside.
+    pub signs_certificates: bool,
 }
 
 impl Default for Settings {
@@ -84,6 +88,8 @@ impl Default for Settings {
             kamaji_concurrency: 1,
             kamaji_migration_micros: 20_000_000,
             base_url: "http://127.0.0.1:8001".to_owned(),
+            certificate_authority: String::new(),
+            signs_certificates: true,
         }
     }
 }

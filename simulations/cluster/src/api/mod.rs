@@ -95,6 +95,7 @@ impl Cluster {
             ("list", _) => self.list(target, query, stale, format).map(|body| Answer::json(200, body)),
             ("create", Some(Part::Binding)) => self.bind(target, &request.json()?),
             ("create", None) => self.create(target, query, request),
+            ("create", Some(Part::Token)) => self.token(target, &request.json()?),
             ("evict", _) => self.evict(target, query, &request.json()?),
             ("update" | "patch" | "apply", Some(Part::Scale(desired, ..))) => {
                 self.write_scale(verb, target, query, request, desired)
@@ -115,7 +116,7 @@ fn verb(request: &Request, query: &Query, target: &Target) -> Result<&'static st
         ("GET", true) => "get",
         ("GET", false) => "list",
         ("POST", true) if target.part == Some(Part::Eviction) => "evict",
-        ("POST", _) if !one || target.part == Some(Part::Binding) => "create",
+        ("POST", _) if !one || matches!(target.part, Some(Part::Binding | Part::Token)) => "create",
         ("PUT", true) => "update",
         ("PATCH", true) if request.content_type.starts_with("application/apply-patch") => "apply",
         ("PATCH", true) => "patch",

@@ -13,6 +13,10 @@ use crate::status::Refusal;
 use crate::store::{Key, version_of};
 use crate::{Answer, Cluster, patch, table};
 
+/// How long a token may be asked for, in seconds.
+const TOKEN_SECONDS_MIN: i64 = 600;
+const TOKEN_SECONDS_MAX: i64 = 86_400;
+
 impl Cluster {
     /// An object's scale.
     pub(super) fn scale(&self, target: &Target) -> Result<Value, Refusal> {
@@ -84,6 +88,20 @@ impl Cluster {
             201,
             json!({ "kind": "Status", "apiVersion": "v1", "status": "Success", "code": 201 }),
         ))
+    }
+
+    /// A token for an account: a text that says whose it is, and until when.
+    pub(super) fn token(&mut self, target: &Target, request: &Value) -> Result<Answer, Refusal> {
+        let key = target.key();
+        if self.store.get(&key).is_none() {
+            return Err(Refusal::not_found(target.kind, &target.name));
+        }
+        let seconds = number(request, "spec.expirationSeconds").clamp(TOKEN_SECONDS_MIN, TOKEN_SECONDS_MAX);
+        let expires = crate::json::seconds(self.now.plus_micros(seconds * 1_000_000));
+        let mut answer = request.clone();
+        let token = format!("token-of-{}-{}-until-{expires}", key.namespace, key.name);
+        set(&mut answer, "status", json!({ "token": token, "expirationTimestamp": expires }));
+        Ok(Answer::json(201, answer))
     }
 
     /// Evicts a pod if the budgets that select it allow that.

@@ -135,11 +135,11 @@ impl Cluster {
         let admin = plane::secret_key(key, "admin-kubeconfig");
         if self.store.get(&admin).is_none() {
             if self.slow(key, self.settings.kamaji_certificates_micros, true) {
-                let url = self.settings.base_url.clone();
+                let settings = self.settings.clone();
                 let ends = plane::SECRETS.iter().filter(|(_, only)| !only || plane::tunnel(object).is_some());
                 for end in ends.map(|(end, _)| *end).chain(["admin-kubeconfig"]) {
                     // Those that are there already stay.
-                    let _made = self.make(plane::secret(object, end, &url), MANAGER);
+                    let _made = self.make(plane::secret(object, end, &settings), MANAGER);
                 }
             } else {
                 return false;

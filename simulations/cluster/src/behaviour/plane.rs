@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::Settings;
 use crate::defaults::base64;
 use crate::json::{at, digest, items, list, number, owner, place, remove, set, suffix, text};
 use crate::store::Key;
@@ -211,10 +212,11 @@ pub(super) fn service(plane: &Value, live: Option<&Value>) -> Value {
 
 /// A plane's Secret. The administrator's kubeconfig is one that works against this cluster; the other Secrets hold
 /// texts in the place of keys.
-pub(super) fn secret(plane: &Value, end: &str, base_url: &str) -> Value {
+pub(super) fn secret(plane: &Value, end: &str, settings: &Settings) -> Value {
     let (namespace, named) = (text(plane, "metadata.namespace"), text(plane, "metadata.name"));
     let coded = |plain: &str| Value::from(base64(plain.as_bytes()));
     let data = if end == "admin-kubeconfig" {
+        let (base_url, authority) = (&settings.base_url, &settings.certificate_authority);
         let outside = format!("{base_url}/tenants/{namespace}/{named}");
         let inside = format!("https://{named}.{namespace}.svc:{}", number(plane, "spec.networkProfile.port"));
         let files = [
@@ -223,7 +225,8 @@ pub(super) fn secret(plane: &Value, end: &str, base_url: &str) -> Value {
             ("admin.svc", &inside),
             ("super-admin.svc", &inside),
         ];
-        let files = files.map(|(name, server)| (name.to_owned(), coded(&kubeconfig(named, server))));
+        let files =
+            files.map(|(name, server)| (name.to_owned(), coded(&kubeconfig(named, server, authority))));
         Value::Object(Map::from_iter(files))
     } else {
         json!({ "content": coded(&format!("{end} of {}", text(plane, "metadata.uid"))) })
@@ -235,10 +238,14 @@ pub(super) fn secret(plane: &Value, end: &str, base_url: &str) -> Value {
     })
 }
 
-fn kubeconfig(named: &str, server: &str) -> String {
+fn kubeconfig(named: &str, server: &str, authority: &str) -> String {
+    let mut cluster = json!({ "server": server });
+    if !authority.is_empty() {
+        cluster["certificate-authority-data"] = base64(authority.as_bytes()).into();
+    }
     json!({
         "apiVersion": "v1", "kind": "Config", "current-context": named, "preferences": {},
-        "clusters": [{ "name": named, "cluster": { "server": server } }],
+        "clusters": [{ "name": named, "cluster": cluster }],
         "users": [{ "name": "kubernetes-admin", "user": {} }],
         "contexts": [{ "name": named, "context": { "cluster": named, "user": "kubernetes-admin" } }],
     })

@@ -230,7 +230,11 @@ impl Cluster {
     pub(super) fn sign(&mut self, key: &Key) {
         let Some(request) = self.store.get(key).cloned() else { return };
         let said = |kind: &str| condition(&request, kind).is_some();
-        if !said("Approved") || said("Denied") || !text(&request, "status.certificate").is_empty() {
+        if !self.settings.signs_certificates
+            || !said("Approved")
+            || said("Denied")
+            || !text(&request, "status.certificate").is_empty()
+        {
             return;
         }
         let signed = format!("certificate of {} {}", key.name, text(&request, "spec.signerName"));
