@@ -115,6 +115,9 @@ pub struct ServiceArgs {
 pub struct KeyArgs {
     /// The file for the seed; it must not be there yet.
     pub file: PathBuf,
+    /// Make the key of an issuer, who lets workers into the bus, instead of a user's.
+    #[arg(long)]
+    pub issuer: bool,
 }
 
 /// A bid's terms.

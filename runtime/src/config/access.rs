@@ -34,6 +34,7 @@ impl Config {
             operators: parties(&self.operators),
             observers: parties(&self.observers),
             system_nkey: None,
+            worker_issuer: self.workers.bus_issuer.clone(),
         }
     }
 
@@ -42,8 +43,13 @@ impl Config {
     /// # Errors
     /// [`AccessError`], which a configuration that was loaded does not give.
     pub fn accounts_file(&self) -> Result<String, AccessError> {
-        let accounts = self.access().accounts()?;
-        Ok(format!("accounts: {accounts:#}\nsystem_account: {SYSTEM_ACCOUNT}\n"))
+        let access = self.access();
+        let accounts = access.accounts()?;
+        let mut text = format!("accounts: {accounts:#}\nsystem_account: {SYSTEM_ACCOUNT}\n");
+        if let Some(authorization) = access.authorization() {
+            text.push_str(&format!("authorization: {authorization:#}\n"));
+        }
+        Ok(text)
     }
 }
 

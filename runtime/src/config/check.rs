@@ -42,10 +42,23 @@ pub(super) fn check(config: &Config) -> Result<(), Fault> {
     if collide(gateway, admin) {
         return fault("admin.listen", format!("{admin} is where the gateway listens, {gateway}"));
     }
+    check_workers(config)?;
     if tracing_subscriber::EnvFilter::try_new(&config.telemetry.filter).is_err() {
         return fault("telemetry.filter", format!("{:?} is no filter", config.telemetry.filter));
     }
     Ok(())
+}
+
+fn check_workers(config: &Config) -> Result<(), Fault> {
+    if let Some((key, problem)) = config.workers.problem() {
+        return fault(format!("workers.{key}"), problem);
+    }
+    let others = [("the gateway listens", config.gateway.listen), ("health is shown", config.admin.listen)];
+    let taken = config.workers.listen.and_then(|listen| {
+        let other = others.into_iter().find(|(_, other)| collide(listen, *other));
+        other.map(|(what, other)| format!("{listen} is where {what}, {other}"))
+    });
+    taken.map_or(Ok(()), |problem| fault("workers.listen", problem))
 }
 
 /// Whether both would want the same port: on the same address, or one of them on all addresses.

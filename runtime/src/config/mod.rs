@@ -24,6 +24,7 @@ mod reading;
 mod secret;
 mod settings;
 mod site;
+mod workers;
 
 use std::ffi::OsString;
 use std::fs;
@@ -46,6 +47,7 @@ pub use settings::{
     JournalSettings, LogFormat, MarketSection, PlacementSection, RunnerSettings, TelemetrySettings,
 };
 pub use site::{DATA_STORES_MAX, DataStoreSettings, HOSTS_MAX, HostSettings, SITES_MAX, SiteSettings};
+pub use workers::{DEAD_SECONDS_MAX, JOIN_SECONDS_MAX, REPORT_SECONDS_MAX, WorkersSettings};
 
 use catalogue::Catalogue;
 use layers::{Node, PREFIX};
@@ -265,6 +267,17 @@ fn settle_paths(loaded: &mut Loaded) {
     for (name, site) in &mut config.controlplane.sites {
         if let Some(path) = &mut site.kubeconfig {
             settle(&["controlplane", "sites", name.as_str(), "kubeconfig"], path);
+        }
+    }
+    for (key, path) in [
+        ("certificate_file", &mut config.workers.certificate_file),
+        ("key_file", &mut config.workers.key_file),
+        ("site_key_file", &mut config.workers.site_key_file),
+        ("bus_certificate_authority", &mut config.workers.bus_certificate_authority),
+        ("bus_issuer_seed_file", &mut config.workers.bus_issuer_seed_file),
+    ] {
+        if let Some(path) = path {
+            settle(&["workers", key], path);
         }
     }
     if let Some(path) = &mut config.runner.archive_dir {

@@ -17,6 +17,7 @@ use super::management::ControlplaneSection;
 use super::parties::{Party, Service, Storefront, Tenant};
 use super::secret::SecretUrl;
 use super::site::SiteSettings;
+use super::workers::WorkersSettings;
 
 /// The configuration of every service: one file describes one installation, and each service takes its part.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,8 @@ pub struct Config {
     pub placement: PlacementSection,
     /// The control-plane service.
     pub controlplane: ControlplaneSection,
+    /// How workers are served.
+    pub workers: WorkersSettings,
     /// How machines are run.
     pub runner: RunnerSettings,
     /// The HTTP door for tenants.
@@ -67,6 +70,7 @@ impl Default for Config {
             market: MarketSection::default(),
             placement: PlacementSection::default(),
             controlplane: ControlplaneSection::default(),
+            workers: WorkersSettings::default(),
             runner: RunnerSettings::default(),
             gateway: GatewaySettings::default(),
             admin: AdminSettings::default(),

@@ -10,6 +10,10 @@
 //! * its durable consumer over each of these, named after the principal, made by our services: the party may
 //!   pull, look at and acknowledge that one, and create none. Clients use the `JetStream` domain `walras` for it.
 //!
+//! Workers of leases are not listed: they share an account into which each gets by an answer of ours
+//! ([`super::callout`]), to hear what it is told and to say nothing. A hypervisor also asks for the join secrets of the
+//! leases whose servers it boots.
+//!
 //! Everybody may listen to public prices; observers to nothing else. All permissions are allow lists.
 
 use std::collections::BTreeSet;
@@ -20,6 +24,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use thiserror::Error;
 
+use super::callout::{self, CalloutError, WORKERS_ACCOUNT};
 use super::key::{self, KeyError};
 use super::layout;
 use super::permissions::{self, Permissions};
@@ -38,6 +43,10 @@ pub const API_DOMAIN: &str = "walras";
 
 /// Connections one party may have at once.
 pub const PARTY_CONNECTIONS_MAX: u32 = 64;
+
+/// Messages of an answer to somebody outside of our services, and how long it may take.
+const ANSWER_MESSAGES_MAX: u32 = 2;
+const ANSWER_WAIT: &str = "30s";
 
 /// Subscriptions one party's connection may have at once.
 pub const PARTY_SUBSCRIPTIONS_MAX: u32 = 256;
@@ -62,6 +71,8 @@ pub struct Access {
     pub observers: Vec<Party>,
     /// Public key of the user of the server's own account, if there is one.
     pub system_nkey: Option<String>,
+    /// Public key of the issuer who lets workers of leases in, if there is one.
+    pub worker_issuer: Option<String>,
 }
 
 /// One stream of a machine, such as `main` of `market`.
@@ -163,6 +174,9 @@ pub enum AccessError {
         /// The key.
         nkey: String,
     },
+    /// Something that is no issuer's public key.
+    #[error("access: {0}")]
+    Issuer(CalloutError),
     /// Something that is no user's public key.
     #[error("access: principal {principal}: {source}")]
     Key {
@@ -223,7 +237,27 @@ impl Access {
                 "imports": [import("stream", layout::PRICES)],
             }),
         );
+        if self.worker_issuer.is_some() {
+            let imports = [import("stream", layout::WORKER_ORDERS)];
+            let accounts = &mut accounts;
+            accounts.insert(WORKERS_ACCOUNT.to_owned(), json!({ "imports": imports }));
+        }
         Ok(Value::Object(accounts))
+    }
+
+    /// The server's `authorization` block: about whom it does not ask. None if it asks about nobody.
+    #[must_use]
+    pub fn authorization(&self) -> Option<Value> {
+        let issuer = self.worker_issuer.as_ref()?;
+        let services = self.services.iter().map(|one| one.nkey.as_str());
+        let parties = self.parties();
+        let parties = parties.iter().map(|(_, _, nkey)| *nkey);
+        let observers = self.observers.iter().map(|one| one.nkey.as_str());
+        let system = self.system_nkey.iter().map(String::as_str);
+        let known: Vec<&str> = services.chain(parties).chain(observers).chain(system).collect();
+        Some(json!({
+            "auth_callout": { "issuer": issuer, "auth_users": known, "account": SERVICES_ACCOUNT },
+        }))
     }
 
     /// What of each party's is kept for it: stream, principal and filter of the durable consumer it replays
@@ -243,6 +277,9 @@ impl Access {
         let users =
             self.services.iter().map(|service| user(&service.nkey, &permissions::of_service(service, self)));
         let mut exports = vec![json!({ "stream": layout::PRICES })];
+        if self.worker_issuer.is_some() {
+            exports.push(json!({ "stream": layout::WORKER_ORDERS, "accounts": [WORKERS_ACCOUNT] }));
+        }
         for (role, principal, _) in self.parties() {
             exports.extend(exports_to(role, principal));
         }
@@ -250,6 +287,9 @@ impl Access {
     }
 
     fn check(&self) -> Result<(), AccessError> {
+        if let Some(issuer) = &self.worker_issuer {
+            callout::check_issuer(issuer).map_err(AccessError::Issuer)?;
+        }
         let services = self.services.iter().map(|one| (&one.principal, one.nkey.as_str()));
         let observers = self.observers.iter().map(|one| (&one.principal, one.nkey.as_str()));
         let parties = self.parties();
@@ -303,10 +343,18 @@ pub(super) fn replay_subjects(stream: &str, principal: &str) -> [(String, String
     ]
 }
 
+/// What a party may ask our services, beside commanding them: questions that are answered in one message.
+pub(super) fn questions_of(role: Role, principal: &str) -> Option<String> {
+    // Whoever boots servers needs their join secrets.
+    matches!(role, Role::Hypervisor | Role::Operator).then(|| layout::join_secrets(role.token(), principal))
+}
+
 fn exports_to(role: Role, principal: &PrincipalId) -> Vec<Value> {
     let to = [account_of(role, principal)];
     let mut exports =
         vec![json!({ "service": layout::commands_from(role.token(), principal.as_str()), "accounts": to })];
+    let questions = questions_of(role, principal.as_str());
+    exports.extend(questions.map(|subject| json!({ "service": subject, "accounts": to })));
     for (stream, filter) in kept_for(role, principal.as_str()) {
         exports.push(json!({ "stream": filter, "accounts": to }));
         let subjects: BTreeSet<String> =
@@ -324,6 +372,7 @@ fn party_account(role: Role, principal: &PrincipalId, nkey: &str, permissions: &
         import("stream", layout::PRICES),
         import("service", &layout::commands_from(role.token(), principal.as_str())),
     ];
+    imports.extend(questions_of(role, principal.as_str()).map(|subject| import("service", &subject)));
     for (stream, filter) in kept_for(role, principal.as_str()) {
         imports.push(import("stream", &filter));
         for (said, meant) in replay_subjects(stream, principal.as_str()) {
@@ -342,13 +391,19 @@ fn import(kind: &str, subject: &str) -> Value {
 }
 
 fn user(nkey: &str, permissions: &Permissions) -> Value {
-    json!({
+    let mut user = json!({
         "nkey": nkey,
         "permissions": {
             "publish": { "allow": permissions.publish },
             "subscribe": { "allow": permissions.subscribe },
         },
-    })
+    });
+    if permissions.answers_strangers {
+        // Questions of parties and of the broker itself come with reply subjects that nobody can list beforehand.
+        let bounds = json!({ "max": ANSWER_MESSAGES_MAX, "expires": ANSWER_WAIT });
+        user["permissions"]["allow_responses"] = bounds;
+    }
+    user
 }
 
 #[cfg(test)]

@@ -88,6 +88,7 @@ pub(super) fn content(spec: &ServerSpec, files: &Files, ports: Ports) -> Result<
     if let (Some(access), Some(config)) = (&spec.access, config.as_object_mut()) {
         config.insert("accounts".to_owned(), access.accounts()?);
         config.insert("system_account".to_owned(), json!(SYSTEM_ACCOUNT));
+        config.extend(access.authorization().map(|block| ("authorization".to_owned(), block)));
     }
     Ok(config)
 }

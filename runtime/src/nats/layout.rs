@@ -80,6 +80,15 @@ pub fn orders(role: &str, principal: &str) -> String {
     format!("{PREFIX}.order.{role}.{principal}")
 }
 
+/// What workers of leases are told, each under its own name.
+pub const WORKER_ORDERS: &str = "walras.v1.order.worker.*";
+
+/// Filter of the questions for join secrets that one principal asks, of whatever exchange.
+#[must_use]
+pub fn join_secrets(role: &str, principal: &str) -> String {
+    format!("{PREFIX}.query.controlplane.*.join-secret.{role}.{principal}")
+}
+
 /// Under this name, as if it were a machine, questions about the markets' transcripts go.
 pub const TRANSCRIPTS: &str = "transcript";
 
@@ -87,6 +96,12 @@ pub const TRANSCRIPTS: &str = "transcript";
 #[must_use]
 pub fn queries(machine: &str) -> String {
     format!("{PREFIX}.query.{machine}.>")
+}
+
+/// Filter of the queries to a machine that end with the question, and name nobody who asks.
+#[must_use]
+pub fn short_queries(machine: &str) -> String {
+    format!("{PREFIX}.query.{machine}.*.*")
 }
 
 /// The stream commands to a machine wait in. Nothing in it is ever forgotten but by a purge.
@@ -153,6 +168,11 @@ mod tests {
         assert_eq!(answers("s1"), "walras.v1.answer.s1");
         assert_eq!(orders("hypervisor", "h1"), "walras.v1.order.hypervisor.h1");
         assert_eq!(queries("market"), "walras.v1.query.market.>");
+        assert!(filter::matches(WORKER_ORDERS, &orders("worker", "main-7")));
+        assert!(filter::matches(
+            &join_secrets("hypervisor", "h1"),
+            "walras.v1.query.controlplane.main.join-secret.hypervisor.h1"
+        ));
         assert!(filter::matches(&commands("market", "main"), "walras.v1.command.market.main.storefront.s1"));
     }
 }

@@ -2,7 +2,10 @@
 
 use proto::machine::Role;
 
-use super::access::{Access, ServiceRole, ServiceUser, inbox_prefix, kept_for, replay_subjects};
+use super::access::{
+    Access, ServiceRole, ServiceUser, inbox_prefix, kept_for, questions_of, replay_subjects,
+};
+use super::callout::CALLOUT_SUBJECT;
 use super::layout;
 
 /// What one user may do.
@@ -10,17 +13,20 @@ use super::layout;
 pub(super) struct Permissions {
     pub(super) publish: Vec<String>,
     pub(super) subscribe: Vec<String>,
+    /// Whether it answers those whose inboxes are not among our services'.
+    pub(super) answers_strangers: bool,
 }
 
 /// A party: its commands, its answers and orders, its own replay, public prices, its own inboxes.
 pub(super) fn of_party(role: Role, principal: &str) -> Permissions {
     let mut publish = vec![layout::commands_from(role.token(), principal)];
+    publish.extend(questions_of(role, principal));
     let mut subscribe = vec![own_inboxes(principal), layout::PRICES.to_owned()];
     for (stream, filter) in kept_for(role, principal) {
         subscribe.push(filter);
         publish.extend(replay_subjects(stream, principal).map(|(said, _)| said));
     }
-    Permissions { publish, subscribe }
+    Permissions { publish, subscribe, answers_strangers: false }
 }
 
 /// An observer: public prices.
@@ -30,6 +36,7 @@ pub(super) fn of_observer(principal: &str) -> Permissions {
     Permissions {
         publish: vec![own_inboxes(principal)],
         subscribe: vec![own_inboxes(principal), layout::PRICES.to_owned()],
+        answers_strangers: false,
     }
 }
 
@@ -39,6 +46,7 @@ pub(super) fn of_service(service: &ServiceUser, access: &Access) -> Permissions 
     let mut permissions = Permissions {
         publish: Vec::new(),
         subscribe: vec![own_inboxes(principal), layout::PRICES.to_owned()],
+        answers_strangers: false,
     };
     // Answers to questions, and signs of life for long ones, go to the inboxes of other services.
     permissions.publish.extend(access.services.iter().map(|other| own_inboxes(other.principal.as_str())));
@@ -72,7 +80,8 @@ impl Permissions {
     fn add_role(&mut self, role: ServiceRole, principal: &str, access: &Access) {
         if role == ServiceRole::Gateway {
             self.publish.push(layout::commands_from(Role::Gateway.token(), principal));
-            self.publish.push(layout::queries(ServiceRole::Controlplane.token()));
+            // Not what parties ask there, in whose name a question is longer: join secrets are none of its business.
+            self.publish.push(layout::short_queries(ServiceRole::Controlplane.token()));
             self.publish.extend(read_stream(layout::ANSWER_STREAM));
             self.subscribe.push(layout::answers(principal));
             return;
@@ -91,6 +100,10 @@ impl Permissions {
             self.subscribe.push(layout::queries(layout::TRANSCRIPTS));
         }
         self.subscribe.push(layout::queries(machine));
+        if role == ServiceRole::Controlplane {
+            self.answers_strangers = true;
+            self.subscribe.extend(access.worker_issuer.as_ref().map(|_| CALLOUT_SUBJECT.to_owned()));
+        }
         for one in access.streams.iter().filter(|one| one.machine == role) {
             let stream = one.stream.as_str();
             let (commands, events) =

@@ -200,7 +200,8 @@ impl Server {
     }
 
     /// Lets others connect: writes the configuration anew and has the server read it, without a restart.
-    /// Connections of those who stay are not touched.
+    /// Connections of those who stay are not touched. Where it asks about users that it does not know
+    /// ([`Access::worker_issuer`]) the server refuses that, and has to be started again.
     ///
     /// # Errors
     /// [`ServerError::Access`], or [`ServerError::Failed`] when the server is not running or does not take it.

@@ -229,6 +229,22 @@ declare! {
     CONTROLPLANE_LOOKS: CONTROLPLANE, "plane_looks", Total, Counter, ["stream", "result"],
         "Looks at how quick planes are, by result: done, failed.";
 
+    // Workers, which the control planes' service serves.
+    WORKERS_JOINED: CONTROLPLANE, "joined", Count("workers"), Gauge, ["state"],
+        "Workers that have joined and are not gone, by what they said last; silent ones said nothing since the start.";
+    WORKERS_REDEMPTIONS: CONTROLPLANE, "redemptions", Total, Counter, ["result"],
+        "Redemptions of join secrets, by result; with other-key somebody else has the secret of a worker.";
+    WORKERS_REPORTS: CONTROLPLANE, "worker_reports", Total, Counter, ["result"],
+        "Reports of workers, by result.";
+    WORKERS_STATEMENTS: CONTROLPLANE, "worker_statements", Total, Counter, ["statement"],
+        "What the market was told of workers: ready, dead, released; repeats count.";
+    WORKERS_ORDERS: CONTROLPLANE, "worker_orders", Total, Counter, ["result"],
+        "Notices told to workers over the bus, before their next report.";
+    WORKERS_CERTIFICATES: CONTROLPLANE, "certificates", Total, Counter, ["kind", "result"],
+        "Certificates of kubelets that were approved or refused: client and serving.";
+    WORKERS_CLEANED: CONTROLPLANE, "workers_cleaned", Total, Counter, ["result"],
+        "Attempts to remove what is left of workers whose leases are over: Node, certificates, memory of them.";
+
     // The process, whatever it runs.
     READY: PROCESS, "check", Flag("ready"), Gauge, ["check"],
         "1 while this condition of readiness holds.";

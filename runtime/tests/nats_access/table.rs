@@ -50,6 +50,11 @@ pub(crate) const PUBLISH: &[(&str, &str)] = &[
     ("walras.v1.query.transcript.main.state", "MPCG"),
     ("walras.v1.query.controlplane.main.kubeconfig", "G"),
     ("walras.v1.query.other.main.state", ""),
+    ("walras.v1.query.controlplane.main.join-secret.hypervisor.h1", "H"),
+    ("walras.v1.query.controlplane.main.join-secret.hypervisor.h2", ""),
+    ("walras.v1.query.controlplane.main.join-secret.operator.o1", "O"),
+    ("walras.v1.query.controlplane.main.join-secret.worker.w1", ""),
+    ("walras.v1.query.controlplane.main.other", "G"),
     ("_INBOX.x", ""),
     ("_INBOX_s1.x", ""),
     ("_INBOX_v1.x", "V"),
@@ -114,6 +119,8 @@ pub(crate) const PUBLISH: &[(&str, &str)] = &[
     ("$JS.ACK.walras-answer.s2.1.1.1.1.0", "2"),
     ("$JS.ACK.walras-order.h1.1.1.1.1.0", "H"),
     ("$SYS.REQ.SERVER.PING", ""),
+    ("$SYS.REQ.USER.AUTH", ""),
+    ("$SYS._INBOX.x", ""),
     ("$SYS.REQ.ACCOUNT.WALRAS.CONNZ", ""),
 ];
 
@@ -162,5 +169,7 @@ pub(crate) const SUBSCRIBE: &[(&str, &str)] = &[
     ("$JS.API.>", ""),
     ("$JS.ACK.>", ""),
     ("$JS.EVENT.>", ""),
+    ("$SYS.REQ.USER.AUTH", "C"),
+    ("$SYS._INBOX.>", ""),
     ("$SYS.>", ""),
 ];
