@@ -19,6 +19,7 @@ mod observed;
 mod order;
 mod quantity;
 mod report;
+pub mod workers;
 
 pub use announce::announce;
 pub use change::{Change, Request};

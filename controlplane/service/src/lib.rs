@@ -14,6 +14,7 @@ mod scrape;
 mod sight;
 mod speaker;
 mod start;
+pub mod workers;
 mod write;
 
 pub use kubeconfig::{KUBECONFIG_QUESTION, KubeconfigAnswer, KubeconfigAsked};
