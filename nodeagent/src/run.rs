@@ -1,5 +1,6 @@
 //! The worker's life as a process.
 
+mod bus;
 mod configure;
 mod files;
 mod key;
@@ -197,6 +198,7 @@ async fn live(flags: Flags) -> Result<Ended> {
         inputs,
         waiting,
         tunnel: None,
+        bus: None,
         admission,
     };
     worker.run().await

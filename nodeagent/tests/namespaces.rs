@@ -21,8 +21,8 @@ use std::time::Duration;
 use double::{Character, Double};
 use proto::worker::{NoticeOrder, WorkerState};
 use serde_json::Value;
-use server::{Server, has_told, run_kubelet, until};
-use site::{Site, TOKEN, now};
+use server::{Server, run_kubelet, until};
+use site::{Site, TOKEN, has_told, now};
 
 /// Addresses of the two ends of the link.
 const SITE: &str = "10.90.0.1";
@@ -156,7 +156,7 @@ async fn inside() {
         .spawn();
     let _forwarder = Killed(forwarder.expect("a forwarder"));
 
-    let mut server = Server::new(&site, &site.lease("main-7"));
+    let mut server = Server::new(site.service, &site.lease("main-7"));
     server.within = ["nsenter", "-t", &holder.0.id().to_string(), "-n"].map(str::to_owned).to_vec();
     let mut agent = server.start(&[]);
     until("reported ready", || has_told(&site, WorkerState::Ready)).await;

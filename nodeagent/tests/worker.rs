@@ -17,8 +17,8 @@ use process::Process;
 use proto::worker::{NoticeOrder, RedemptionRefusal, UndoneWhat, WorkerState};
 use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
-use server::{Server, has_told, run_kubelet, until};
-use site::{Site, TOKEN, now};
+use server::{Server, run_kubelet, until};
+use site::{Site, TOKEN, has_told, now};
 
 /// The kubelet of the other tests: their agent starts this very program again, with this test alone.
 #[tokio::test]
@@ -58,7 +58,7 @@ fn pods(site: &Site) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_joins_serves_and_leaves_within_its_notice() {
     let (mut tunnel, site) = site().await;
-    let server = Server::new(&site, &site.lease("main-7"));
+    let server = Server::new(site.service, &site.lease("main-7"));
     site.memory(|memory| memory.lose = 2);
     let mut agent = server.start(&[]);
     until("in service", || agent.phase() == "serving").await;
@@ -119,7 +119,7 @@ async fn a_worker_joins_serves_and_leaves_within_its_notice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_agent_goes_on_where_it_was() {
     let (_tunnel, site) = site().await;
-    let server = Server::new(&site, &site.lease("main-7"));
+    let server = Server::new(site.service, &site.lease("main-7"));
     let agent = server.start(&[]);
     until("in service", || agent.phase() == "serving").await;
     let kubelet = server.kubelet().expect("a kubelet");
@@ -166,16 +166,16 @@ async fn secrets_that_are_no_good_are_refused_for_good() {
         (elsewhere.reveal(), Some(RedemptionRefusal::Over)),
         ("no secret at all".to_owned(), None),
     ] {
-        let server = Server::new(&site, &secret);
+        let server = Server::new(site.service, &secret);
         let mut agent = server.start(&[]);
         assert_eq!(agent.exit().await.code(), Some(3), "{reason:?}");
         assert_eq!(site.memory(|memory| memory.refusals.pop()), reason);
     }
     // Two servers with one secret: the second is refused, and the site knows.
-    let first = Server::new(&site, &good);
+    let first = Server::new(site.service, &good);
     let agent = first.start(&[]);
     until("in service", || agent.phase() == "serving").await;
-    let second = Server::new(&site, &good);
+    let second = Server::new(site.service, &good);
     let mut other = second.start(&[]);
     assert_eq!(other.exit().await.code(), Some(3));
     assert_eq!(site.memory(|memory| memory.refusals.pop()), Some(RedemptionRefusal::OtherKey));
@@ -185,7 +185,7 @@ async fn secrets_that_are_no_good_are_refused_for_good() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kubelet_that_dies_is_started_again() {
     let (_tunnel, site) = site().await;
-    let server = Server::new(&site, &site.lease("main-7"));
+    let server = Server::new(site.service, &site.lease("main-7"));
     let agent = server.start(&[]);
     until("in service", || agent.phase() == "serving").await;
     let before = server.kubelet().expect("a kubelet");
@@ -228,7 +228,7 @@ async fn a_hypervisor_s_notice_is_acted_upon_and_acknowledged() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("--metadata-url=http://{}", listener.local_addr().expect("an address"));
     tokio::spawn(async move { axum::serve(listener, app).await });
-    let server = Server::new(&site, &site.lease("main-7"));
+    let server = Server::new(site.service, &site.lease("main-7"));
     let mut agent = server.start(&["--metadata=walras", &url]);
     until("in service", || agent.phase() == "serving").await;
     noticed.store(true, Ordering::SeqCst);
@@ -240,7 +240,7 @@ async fn a_hypervisor_s_notice_is_acted_upon_and_acknowledged() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_that_nobody_vouches_for_is_not_joined() {
     let (_tunnel, site) = site().await;
-    let server = Server::new(&site, &site.lease("main-7"));
+    let server = Server::new(site.service, &site.lease("main-7"));
     let other = format!("--service-ca={}", certificate("other.pem").display());
     // The last of a flag counts nowhere else here, so the command line is the agent's own.
     let mut child = Command::new(env!("CARGO_BIN_EXE_walras-nodeagent"))

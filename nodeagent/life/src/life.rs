@@ -62,6 +62,7 @@ pub struct Life {
     kubelet: Kubelet,
     tunnel: Tunnel,
     tunnel_open: bool,
+    bus_open: bool,
     node_ready: bool,
     /// What the Node is known to be; nothing after a restart.
     cordoned: Option<bool>,
@@ -74,6 +75,8 @@ pub struct Life {
     /// The state that a report was last made due for.
     told: Option<WorkerState>,
     sequence: u64,
+    /// The newest word of the service, by its own clock.
+    heeded_at: Option<Timestamp>,
     /// When the tunnel's token is to be renewed.
     token_at: Option<Duration>,
     renewed: bool,
@@ -102,6 +105,7 @@ impl Life {
             kubelet: Kubelet::new(limits, restarts),
             tunnel: Tunnel::Off,
             tunnel_open: false,
+            bus_open: false,
             node_ready: false,
             cordoned: None,
             cordon_problem: None,
@@ -111,6 +115,7 @@ impl Life {
             reporting: None,
             told: None,
             sequence: saved.as_ref().map_or(0, |saved| saved.sequence),
+            heeded_at: None,
             token_at: None,
             renewed: false,
             ending: None,
@@ -181,6 +186,7 @@ impl Life {
             worker: saved.map(|saved| saved.admission.worker.to_string()),
             node_ready: self.node_ready,
             tunnel_open: self.tunnel_open,
+            bus_open: self.bus_open,
             kubelet_running: self.kubelet.is_running(),
             kubelet_restarts: self.kubelet.restarts,
             notice: saved.and_then(|saved| saved.notices.first()).map(|(_, notice)| notice.clone()),
@@ -259,6 +265,15 @@ impl Life {
                 }
             }
             Input::Reported(answer) => self.report_taken(now, *answer),
+            Input::Bus(open) => {
+                if open && !std::mem::replace(&mut self.bus_open, open) {
+                    // What was said while nobody listened is asked for; not by all workers of a broker at once.
+                    let chance = self.chance();
+                    self.report.at(now + spread(self.config.limits.catch_up, chance));
+                }
+                self.bus_open = open;
+            }
+            Input::Told(answer) => self.told_by_itself(now, *answer),
             Input::ReportFailed => {
                 self.reporting = None;
                 let chance = self.chance();

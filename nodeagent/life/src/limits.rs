@@ -9,6 +9,8 @@ pub struct Limits {
     pub retry: Duration,
     /// What that grows to. Two thousand workers that wait for one service ask it 33 times a second.
     pub retry_cap: Duration,
+    /// How long after the bus can be heard again the service is asked what was missed, at most.
+    pub catch_up: Duration,
     /// Between two looks at the Node while it is not ready.
     pub look: Duration,
     /// What a restart of the kubelet waits at most.
@@ -45,6 +47,7 @@ impl Default for Limits {
         Limits {
             retry: seconds(1),
             retry_cap: seconds(60),
+            catch_up: seconds(5),
             look: seconds(2),
             kubelet_cap: seconds(60),
             kubelet_settled: seconds(600),

@@ -30,6 +30,9 @@ pub(crate) fn write(places: &Places, admission: &Admission) -> Result<(), Config
     replace(&places.certificate, cluster.certificate.as_bytes(), PUBLIC)?;
     replace(&places.kubeconfig, kubeconfig(places, admission).to_string().as_bytes(), SECRET)?;
     replace(&places.kubelet_config, kubelet_config(places, admission).to_string().as_bytes(), PUBLIC)?;
+    if let Some(authority) = admission.bus.as_ref().and_then(|bus| bus.certificate_authority.as_deref()) {
+        replace(&places.bus_authority, authority.as_bytes(), PUBLIC)?;
+    }
     write_token(places, admission)
 }
 

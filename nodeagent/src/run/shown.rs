@@ -76,6 +76,7 @@ impl Shown {
             "gauge",
             &flag(status.node_ready),
         );
+        gauge("bus_open", "Whether notices are heard over the bus.", "gauge", &flag(status.bus_open));
         gauge("kubelet_running", "Whether the kubelet runs.", "gauge", &flag(status.kubelet_running));
         let restarts = one(status.kubelet_restarts.into());
         gauge("kubelet_restarts_total", "How often the kubelet was started again.", "counter", &restarts);

@@ -24,7 +24,7 @@ use super::notify::Notify;
 use super::places::Places;
 use super::service::Service;
 use super::shown::{Shown, name};
-use super::{configure, key::Key};
+use super::{bus, configure, key::Key};
 use crate::konnectivity::{Agent, AgentConfig, AgentId, ServerAddress, TlsFiles};
 
 /// What waits to be told to the life. Those who tell wait their turn.
@@ -60,6 +60,8 @@ pub(crate) struct Worker {
     pub(crate) inputs: mpsc::Sender<Input>,
     pub(crate) waiting: mpsc::Receiver<Input>,
     pub(crate) tunnel: Option<(JoinHandle<()>, watch::Sender<bool>)>,
+    /// What listens on the bus, once it does.
+    pub(crate) bus: Option<JoinHandle<()>>,
     pub(crate) admission: Option<Box<Admission>>,
 }
 
@@ -188,7 +190,10 @@ impl Worker {
             }
             Action::Configure(admission) => {
                 return Some(match configure::write(&self.places, &admission) {
-                    Ok(()) => Input::Configured,
+                    Ok(()) => {
+                        self.listen(&admission);
+                        Input::Configured
+                    }
                     Err(error) => {
                         tracing::error!(error = %crate::chain(&error), "not configured");
                         Input::ConfigureFailed
@@ -258,6 +263,13 @@ impl Worker {
                 Some(Input::RedeemFailed)
             }
         }
+    }
+
+    /// Listens on the bus, where the service says that there is something to hear.
+    fn listen(&mut self, admission: &Admission) {
+        let Some(terms) = admission.bus.clone().filter(|_| self.bus.is_none()) else { return };
+        let (authority, worker) = (self.places.bus_authority.clone(), admission.worker.clone());
+        self.bus = Some(tokio::spawn(bus::listen(terms, authority, worker, self.inputs.clone())));
     }
 
     fn ask_api(&self, action: Action) {

@@ -2,19 +2,17 @@
 
 #![allow(dead_code, reason = "each test uses what it needs")]
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use proto::worker::WorkerState;
 use rustix::process::{Pid, Signal};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::double::{PATIENCE, certificate};
 use crate::process::{Process, free_port};
-use crate::site::Site;
 
 /// Between two looks at a condition.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -42,7 +40,7 @@ impl Drop for Agent {
 /// One server: what is on its disk.
 pub(crate) struct Server {
     folder: TempDir,
-    site: Arc<Site>,
+    service: SocketAddr,
     pub(crate) port: u16,
     /// What the agent is run by: another namespace, perhaps.
     pub(crate) within: Vec<String>,
@@ -58,10 +56,11 @@ impl Drop for Server {
 }
 
 impl Server {
-    pub(crate) fn new(site: &Arc<Site>, secret: &str) -> Server {
+    /// A server that boots with a secret, and joins where the service listens.
+    pub(crate) fn new(service: SocketAddr, secret: &str) -> Server {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::write(folder.path().join("join-secret"), format!("{secret}\n")).expect("written");
-        Server { folder, site: Arc::clone(site), port: free_port(), within: Vec::new() }
+        Server { folder, service, port: free_port(), within: Vec::new() }
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -76,7 +75,7 @@ impl Server {
         let (name, rest) = line.split_first().expect("a program");
         let child = Command::new(name)
             .args(rest)
-            .args(["run", &format!("--service=https://127.0.0.1:{}", self.site.service.port())])
+            .args(["run", &format!("--service=https://127.0.0.1:{}", self.service.port())])
             .arg(format!("--service-ca={}", certificate("ca.pem").display()))
             .arg(format!("--join-secret-file={}", self.path("join-secret").display()))
             .arg(format!("--state-directory={}", self.path("state").display()))
@@ -136,8 +135,4 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "not in time: {what}");
         tokio::time::sleep(PAUSE).await;
     }
-}
-
-pub(crate) fn has_told(site: &Site, state: WorkerState) -> bool {
-    site.memory(|memory| memory.reports.iter().any(|report| report.state == state))
 }

@@ -22,6 +22,7 @@ use proto::Timestamp;
 use proto::worker::{
     Admission, Bound, ClusterTerms, KubeletTerms, NoticeOrder, REDEEM_PATH, REPORT_PATH, Redemption,
     RedemptionAnswer, RedemptionRefusal, Report, ReportAnswer, SiteKey, TunnelTerms, Verdict, WorkerId,
+    WorkerState,
 };
 use ring::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use rustls::pki_types::pem::PemObject;
@@ -214,6 +215,7 @@ impl Site {
                 token: TOKEN.into(),
                 token_expires_at: now().plus_seconds(3_600),
             }),
+            bus: None,
             worker: claim.worker,
         }))
     }
@@ -236,6 +238,11 @@ impl Site {
             Some(ReportAnswer { now: now(), generation, notice: memory.notice.clone(), tunnel: None })
         })
     }
+}
+
+/// Whether a worker told the service that it is so.
+pub(crate) fn has_told(site: &Site, state: WorkerState) -> bool {
+    site.memory(|memory| memory.reports.iter().any(|report| report.state == state))
 }
 
 async fn listen(workers: Option<&Authority>) -> Secure {

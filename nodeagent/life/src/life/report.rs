@@ -8,6 +8,10 @@ use tunnel::spread;
 use super::{Action, Life, Phase};
 use crate::notice::{Source, When};
 
+/// A word of the service that is older than the newest by no more than this was overtaken on its way; one that is
+/// older still comes from a service whose clock was set, and counts. In microseconds.
+const OVERTAKEN_MICROS_MAX: i64 = 30_000_000;
+
 /// A token is renewed when less than a third of its life is left, counted from when it came.
 const RENEW_PART: u32 = 3;
 
@@ -63,12 +67,40 @@ impl Life {
         let Some(saved) = &self.saved else { return };
         let every = Duration::from_secs(saved.admission.report_seconds.into()).max(self.config.limits.retry);
         self.report.at(now + spread(every, chance));
+        self.heed(now, answer);
+    }
+
+    /// The service said something without having been asked.
+    pub(super) fn told_by_itself(&mut self, now: Duration, answer: ReportAnswer) {
+        if !matches!(self.phase, Phase::Redeeming | Phase::Over) {
+            self.heed(now, answer);
+        }
+    }
+
+    fn heed(&mut self, now: Duration, answer: ReportAnswer) {
+        let Some(saved) = &self.saved else { return };
         let ours = saved.admission.generation;
         if answer.generation < ours {
             // The word of somebody who has not heard yet that the lease moved here.
             return;
         }
+        if let Some(terms) = answer.tunnel
+            && let Some(saved) = &mut self.saved
+        {
+            saved.admission.tunnel = Some(terms);
+            saved.admission.now = answer.now;
+            self.renewed = true;
+        }
+        // Two ways lead here, and on one the word may have been overtaken by a newer one on the other.
+        let behind = self.heeded_at.map_or(0, |newest| newest.micros_since(answer.now));
+        if (1..=OVERTAKEN_MICROS_MAX).contains(&behind) {
+            return;
+        }
+        self.heeded_at = Some(answer.now);
         self.set_wall(now, answer.now);
+        if self.renewed {
+            self.set_token_at(now);
+        }
         if answer.generation > ours {
             self.noticed(now, Source::Market, When::At(answer.now), "the lease is elsewhere");
             return;
@@ -76,12 +108,6 @@ impl Life {
         match answer.notice {
             Some(order) => self.noticed(now, Source::Market, When::At(order.gone_at), &order.reason),
             None => self.withdrawn(now, Source::Market),
-        }
-        if let (Some(terms), Some(saved)) = (answer.tunnel, &mut self.saved) {
-            saved.admission.tunnel = Some(terms);
-            saved.admission.now = answer.now;
-            self.renewed = true;
-            self.set_token_at(now);
         }
     }
 

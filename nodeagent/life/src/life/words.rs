@@ -118,6 +118,10 @@ pub enum Input {
     Reported(Box<ReportAnswer>),
     /// It did not.
     ReportFailed,
+    /// Whether the bus can be heard now.
+    Bus(bool),
+    /// The service said something without having been asked.
+    Told(Box<ReportAnswer>),
 }
 
 /// What is to be done. Whoever does it says how it went, where [`Input`] has a word for that.
@@ -169,6 +173,8 @@ pub struct Status {
     pub node_ready: bool,
     /// Whether a tunnel's stream is open.
     pub tunnel_open: bool,
+    /// Whether the bus can be heard.
+    pub bus_open: bool,
     /// Whether the kubelet runs.
     pub kubelet_running: bool,
     /// How often it was started again.

@@ -47,6 +47,7 @@ pub(crate) fn admission(now: Duration) -> Admission {
         },
         kubelet: KubeletTerms::default(),
         tunnel: Some(tunnel_terms(now)),
+        bus: None,
     }
 }
 
@@ -90,6 +91,11 @@ pub(crate) struct World {
     pub(crate) exit: Option<Exit>,
     pub(crate) crashes: u32,
     pub(crate) signalled: bool,
+    /// Whether the disk takes anything.
+    pub(crate) disk_is_full: bool,
+    /// How long each kubelet lives, if not for ever.
+    pub(crate) kubelet_lives: Option<Duration>,
+    pub(crate) kubelets: u32,
 }
 
 pub(crate) fn life(plan: &Plan, now: Duration, saved: Option<Saved>) -> Life {
@@ -119,6 +125,9 @@ impl World {
             exit: None,
             crashes: 0,
             signalled: false,
+            disk_is_full: false,
+            kubelet_lives: None,
+            kubelets: 0,
         }
     }
 
@@ -201,7 +210,7 @@ impl World {
                 self.later(input);
             }
             Action::Save(saved) => {
-                if self.fails() {
+                if self.fails() || self.disk_is_full {
                     self.later(Input::SaveFailed);
                 } else {
                     self.disk = Some(*saved);
@@ -241,7 +250,8 @@ impl World {
             Action::Cordon(cordoned) => {
                 if cordoned {
                     let noticed = self.disk.as_ref().is_some_and(|saved| saved.cordoned);
-                    assert!(noticed || self.plan.fails_permille > 0, "cordoned, and not on disk");
+                    let is_sound = self.plan.fails_permille == 0 && !self.disk_is_full;
+                    assert!(noticed || !is_sound, "cordoned, and not on disk");
                 }
                 if self.fails() {
                     self.later(Input::CordonFailed("no answer".into()));
@@ -266,6 +276,8 @@ impl World {
         if self.fails() {
             self.kubelet_until = Some(self.now + Duration::from_secs(self.draw() % 30));
         }
+        self.kubelets += 1;
+        self.kubelet_until = self.kubelet_lives.map(|lives| self.now + lives).or(self.kubelet_until);
         (self.kubelet, self.node) = (true, true);
         if !std::mem::replace(&mut self.populated, true) {
             self.pods = (0..self.plan.pods).collect();
