@@ -3,6 +3,8 @@
 
 #![allow(dead_code, reason = "each test uses what it needs")]
 
+mod ground;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,16 +20,10 @@ use proto::market::Trust;
 use proto::worker::certificate::{base64, unbase64, unpem};
 use proto::worker::{JoinSecretAnswer, PublicKey};
 use proto::{Timestamp, subject};
-use runtime::bus::{BrokerOptions, Bus};
+use runtime::bus::Bus;
 use runtime::config::{Config, Sources, load};
-use runtime::nats::access::{
-    Access, MachineStream, Party, ServiceRole, ServiceUser, Storefront, inbox_prefix,
-};
-use runtime::nats::callout::Issuer;
-use runtime::nats::guard::GuardCommand;
-use runtime::nats::key::{UserKey, generate};
 use runtime::nats::layout;
-use runtime::nats::server::{Server, ServerSpec};
+use runtime::nats::server::Server;
 use runtime::shell::Shell;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -38,6 +34,7 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use self::ground::Ground;
 use crate::authority::Authority;
 use crate::double::certificate;
 
@@ -59,88 +56,6 @@ pub(crate) struct World {
     /// Those who speak to a broker with keys of their own; on a memory bus everybody is heard.
     parties: BTreeMap<&'static str, Bus>,
     broker: Option<Server>,
-}
-
-/// The bus of a world.
-struct Ground {
-    bus: Bus,
-    parties: BTreeMap<&'static str, Bus>,
-    broker: Option<Server>,
-    /// What the configuration says of it.
-    settings: String,
-}
-
-/// The parties of a world with a broker.
-const PARTIES: [&str; 3] = ["h1", "h2", "s1"];
-
-impl Ground {
-    fn memory() -> Ground {
-        Ground {
-            bus: Bus::memory(),
-            parties: BTreeMap::new(),
-            broker: None,
-            settings: "report_seconds = 1\ndead_seconds = 4\n".to_owned(),
-        }
-    }
-
-    /// A real broker, at which everybody has what their roles allow and no more.
-    async fn broker(folder: &TempDir) -> Ground {
-        let issuer = Issuer::generate();
-        let seed = folder.path().join("issuer.seed");
-        std::fs::write(&seed, issuer.seed().expect("a seed")).expect("written");
-        let key = || generate().expect("a key");
-        let (service, keys) = (key(), PARTIES.map(|name| (name, key())));
-        let party = |index: usize| {
-            let (name, key): &(&str, UserKey) = &keys[index];
-            Party { principal: name.parse().expect("a principal"), nkey: key.public.clone() }
-        };
-        let storefront = party(2);
-        let main = "main".parse().expect("a name");
-        let access = Access {
-            streams: vec![MachineStream { machine: ServiceRole::Market, stream: main }],
-            services: vec![ServiceUser {
-                principal: "all-in-one".parse().expect("a principal"),
-                role: ServiceRole::All,
-                nkey: service.public.clone(),
-            }],
-            hypervisors: vec![party(0), party(1)],
-            storefronts: vec![Storefront {
-                principal: storefront.principal,
-                nkey: storefront.nkey,
-                tenants: Vec::new(),
-            }],
-            worker_issuer: Some(issuer.public()),
-            ..Access::default()
-        };
-        let arguments = ["guard_child", "--exact", "--ignored", "--nocapture", "--"];
-        let guard = GuardCommand {
-            program: std::env::current_exe().expect("this program"),
-            arguments: arguments.map(std::ffi::OsString::from).to_vec(),
-        };
-        let spec = ServerSpec { access: Some(access), ..ServerSpec::new(folder.path().join("nats"), guard) };
-        let server = Server::start(spec).await.expect("a broker");
-        let connect = async |name: &str, seed: &str, is_service: bool| {
-            let mut options = BrokerOptions::new(server.url(), name);
-            options.seed = Some(seed.to_owned());
-            options.inbox_prefix = inbox_prefix(name);
-            options.may_see_streams = is_service;
-            Bus::connect(options).await.expect("a connection")
-        };
-        let mut parties = BTreeMap::new();
-        for (name, key) in &keys {
-            parties.insert(*name, connect(name, &key.seed, false).await);
-        }
-        let bus = connect("all-in-one", &service.seed, true).await;
-        // A notice that came with the answer to a report would be half a minute late.
-        let settings = format!(
-            "report_seconds = 60\ndead_seconds = 120\nbus_url = \"{}\"\nbus_issuer = \"{}\"\n\
-             bus_issuer_seed_file = \"{}\"\n",
-            server.url(),
-            issuer.public(),
-            seed.display(),
-        );
-        Ground { bus, parties, broker: Some(server), settings }
-    }
 }
 
 pub(crate) fn now() -> Timestamp {
