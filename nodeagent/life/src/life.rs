@@ -47,6 +47,7 @@ enum Tunnel {
 
 /// One life.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is something else that is so or not")]
 pub struct Life {
     config: LifeConfig,
     wall: Wall,
@@ -265,14 +266,7 @@ impl Life {
                 }
             }
             Input::Reported(answer) => self.report_taken(now, *answer),
-            Input::Bus(open) => {
-                if open && !std::mem::replace(&mut self.bus_open, open) {
-                    // What was said while nobody listened is asked for; not by all workers of a broker at once.
-                    let chance = self.chance();
-                    self.report.at(now + spread(self.config.limits.catch_up, chance));
-                }
-                self.bus_open = open;
-            }
+            Input::Bus(open) => self.bus_heard(now, open),
             Input::Told(answer) => self.told_by_itself(now, *answer),
             Input::ReportFailed => {
                 self.reporting = None;

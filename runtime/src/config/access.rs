@@ -45,11 +45,9 @@ impl Config {
     pub fn accounts_file(&self) -> Result<String, AccessError> {
         let access = self.access();
         let accounts = access.accounts()?;
-        let mut text = format!("accounts: {accounts:#}\nsystem_account: {SYSTEM_ACCOUNT}\n");
-        if let Some(authorization) = access.authorization() {
-            text.push_str(&format!("authorization: {authorization:#}\n"));
-        }
-        Ok(text)
+        let block = |authorization: serde_json::Value| format!("authorization: {authorization:#}\n");
+        let authorization = access.authorization().map(block).unwrap_or_default();
+        Ok(format!("accounts: {accounts:#}\nsystem_account: {SYSTEM_ACCOUNT}\n{authorization}"))
     }
 }
 

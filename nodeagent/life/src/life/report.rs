@@ -70,6 +70,16 @@ impl Life {
         self.heed(now, answer);
     }
 
+    /// The bus can be heard, or cannot.
+    pub(super) fn bus_heard(&mut self, now: Duration, open: bool) {
+        if open && !self.bus_open {
+            // What was said while nobody listened is asked for; not by all workers of a broker at once.
+            let chance = self.chance();
+            self.report.at(now + spread(self.config.limits.catch_up, chance));
+        }
+        self.bus_open = open;
+    }
+
     /// The service said something without having been asked.
     pub(super) fn told_by_itself(&mut self, now: Duration, answer: ReportAnswer) {
         if !matches!(self.phase, Phase::Redeeming | Phase::Over) {
