@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail like tests")]
 
-#[allow(dead_code, reason = "each test uses what it needs")]
 mod world;
 
 use std::time::Duration;
@@ -53,6 +52,7 @@ fn a_disk_that_was_full_has_everything_once_it_takes_something() {
     world.run(seconds(100));
     world.disk_is_full = true;
     let at = world.now;
+    world.plan.notice = Some((at.as_secs(), 600));
     world.pending.push((at, order(at, Some(at + seconds(600)))));
     world.run(at + seconds(1));
     assert!(world.life.status().notice.is_some() && !world.life.status().is_saved);
@@ -77,6 +77,7 @@ fn a_kubelet_that_crashes_again_and_again_is_started_ever_more_seldom() {
     assert!(restarts.is_sorted() && restarts.last() > Some(&10), "the service is told: {restarts:?}");
     // It ends, whatever the kubelet does.
     let at = world.now;
+    world.plan.notice = Some((at.as_secs(), 60));
     world.later(order(at, Some(at + seconds(60))));
     world.run(at + seconds(120));
     assert_eq!(world.exit, Some(Exit::Left));
@@ -87,7 +88,8 @@ fn a_notice_that_is_past_is_acted_upon_at_once() {
     let mut world = World::new(&calm(None));
     world.run(seconds(100));
     let at = world.now;
-    world.pending.push((at, order(at, Some(at - seconds(60)))));
+    world.plan.notice = Some((at.as_secs() - 60, 0));
+    world.pending.push((at, order(at, Some(at.saturating_sub(seconds(60))))));
     world.run(at + seconds(100));
     assert_eq!(world.exit, Some(Exit::Left));
     assert!(world.now < at + seconds(25), "{:?}", world.now);
@@ -132,7 +134,7 @@ fn a_notice_over_the_bus_is_heard_at_once_and_one_that_was_overtaken_not_at_all(
         assert!(world.life.status().notice.is_some(), "heard between two reports");
         // What the service said before, and comes later: the notice stands. Far behind it is rather the service's clock
         // that was set.
-        world.pending.push((at, order(at - seconds(behind), None)));
+        world.pending.push((at, order(at.saturating_sub(seconds(behind)), None)));
         world.happen();
         assert_eq!(world.life.status().notice.is_none(), is_heeded, "{behind} s behind");
         assert_eq!(world.exit, None);

@@ -57,12 +57,11 @@ pub(crate) async fn list(client: &Client) -> Result<Vec<Binding>, AskError> {
         }
         let page = ask(client, "GET", &path, None).await?.unwrap_or_default();
         for object in page["items"].as_array().into_iter().flatten() {
-            match read(object) {
-                Some(binding) => found.push(binding),
-                None => {
-                    let name = text(object, "/metadata/name");
-                    tracing::warn!(name, "what is remembered of a worker cannot be read, and is passed over");
-                }
+            if let Some(binding) = read(object) {
+                found.push(binding);
+            } else {
+                let name = text(object, "/metadata/name");
+                tracing::warn!(name, "what is remembered of a worker cannot be read, and is passed over");
             }
         }
         text(&page, "/metadata/continue").clone_into(&mut next);
