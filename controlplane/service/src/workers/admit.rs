@@ -18,6 +18,8 @@ const LOOKS_MAX: u32 = 10;
 const LOOK: Duration = Duration::from_millis(200);
 /// When a worker asks again whose certificate is not signed yet, or that we know nothing of, in seconds.
 const WAIT_SOON_SECONDS: u32 = 1;
+/// The longest value of a label, in bytes.
+const LABEL_BYTES_MAX: usize = 63;
 /// When it asks again whose cluster cannot be reached, in seconds.
 const WAIT_LONG_SECONDS: u32 = 5;
 
@@ -183,7 +185,17 @@ fn labels(holder: &Holder) -> BTreeMap<String, String> {
         labels.insert("topology.kubernetes.io/region".to_owned(), market.region().to_owned());
         labels.insert("node.kubernetes.io/instance-type".to_owned(), market.class().to_owned());
     }
+    // Ids may be what no label may; a kubelet with such a label would not start.
+    labels.retain(|_, value| is_label_value(value));
     labels
+}
+
+/// Whether a text may be a label's value in Kubernetes.
+fn is_label_value(text: &str) -> bool {
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let is_bounded = text.len() <= LABEL_BYTES_MAX && edge(text.bytes().next()) && edge(text.bytes().last());
+    is_bounded && text.bytes().all(inner)
 }
 
 const fn word(reason: RedemptionRefusal) -> &'static str {
