@@ -23,8 +23,9 @@ pub use reconciler::{Order, Reconciler, WRITERS_MAX};
 pub use start::start;
 pub use write::WriteError;
 
+pub use kube::Client;
+use kube::Config;
 use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 
 /// A client for the cluster of a kubeconfig, or for the one this runs in. It does not repeat requests by itself: how
 /// often and when is decided here, in one place.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use cluster::Settings;
 use cluster_server::{Shared, serve};
+use controlplane_service::Client;
 use proto::StreamName;
 use proto::placement::Driver;
 use runtime::bus::Bus;
@@ -32,13 +33,34 @@ fn is_in_environment() -> bool {
     std::env::var_os("KUBECONFIG").is_some_and(|path| !path.is_empty())
 }
 
+/// Serves the workers of all exchanges beside the control planes of a site, if the configuration says where.
+async fn serve_workers(shell: &mut Shell, bus: &Bus, config: &Config, management: &Client) -> Result<()> {
+    if config.workers.listen.is_none() {
+        return Ok(());
+    }
+    let sites = config.placement.sites.len();
+    // Whoever joins is looked for in one management cluster.
+    anyhow::ensure!(
+        sites == 1,
+        "workers.listen: workers are served where there is one site, and here are {sites}"
+    );
+    let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
+    let listening =
+        controlplane_service::workers::start(shell, bus, management, &config.workers, &exchanges).await?;
+    if let Some(address) = listening {
+        tracing::info!(%address, "workers join and report here");
+    }
+    Ok(())
+}
+
 /// Starts the control planes of every site, each on the cluster that is named for it, or that this runs in.
 pub(super) async fn start(shell: &mut Shell, bus: &Bus, config: &Config) -> Result<()> {
     for site in config.placement.sites.keys() {
         let client = controlplane_service::client(named(config, site))
             .await
             .with_context(|| format!("the management cluster of site {site}"))?;
-        controlplane_service::start(shell, bus, config, site, client)?;
+        controlplane_service::start(shell, bus, config, site, client.clone())?;
+        serve_workers(shell, bus, config, &client).await?;
     }
     Ok(())
 }
@@ -65,7 +87,8 @@ pub(super) async fn start_or_simulate(
         let client = controlplane_service::client(kubeconfig.as_deref())
             .await
             .with_context(|| format!("the management cluster of site {site}"))?;
-        controlplane_service::start(shell, bus, config, site, client)?;
+        controlplane_service::start(shell, bus, config, site, client.clone())?;
+        serve_workers(shell, bus, config, &client).await?;
     }
     Ok(simulated)
 }
