@@ -302,6 +302,7 @@ async fn kubernetes(State(site): State<Arc<Site>>, request: Request) -> Response
     let answer = site.cluster.with(|cluster, now| cluster.handle(now, &request));
     match answer.body {
         Content::Json(document) => response(answer.code, document.to_string()),
+        Content::Text(text) => response(answer.code, text),
         Content::Watch(_) => response(500, "no watches here"),
     }
 }

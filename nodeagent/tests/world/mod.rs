@@ -135,7 +135,7 @@ pub(crate) fn ask(cluster: &Shared, method: &str, path: &str, body: &Value) -> (
     let answer = cluster.with(|cluster, now| cluster.handle(now, &request));
     match answer.body {
         Body::Json(document) => (answer.code, document),
-        Body::Watch(_) => (answer.code, Value::Null),
+        Body::Text(_) | Body::Watch(_) => (answer.code, Value::Null),
     }
 }
 
