@@ -114,15 +114,12 @@ impl Stretches {
         let mut anew: Vec<Stretch> = Vec::new();
         for &index in line {
             let span = leases.span(index);
-            match anew.last_mut().filter(|last| last.number == number_of(span)) {
-                Some(last) => {
-                    last.units += span.units;
-                    last.least_until = last.least_until.min(span.until);
-                }
-                None => {
-                    let (number, units) = (number_of(span), span.units);
-                    anew.push(Stretch { number, units, head: index, least_until: span.until });
-                }
+            if let Some(last) = anew.last_mut().filter(|last| last.number == number_of(span)) {
+                last.units += span.units;
+                last.least_until = last.least_until.min(span.until);
+            } else {
+                let (number, units) = (number_of(span), span.units);
+                anew.push(Stretch { number, units, head: index, least_until: span.until });
             }
         }
         let is_same = |(kept, anew): (&Stretch, &Stretch)| {

@@ -9,7 +9,6 @@ use proto::market::{
     Noticed, Released, Withdrawn,
 };
 use proto::{BidId, Machine, MarketId, Price, PrincipalId, StreamName, Timestamp, subject};
-use serde::Serialize;
 
 use super::bid::Bid;
 use super::{Decided, Market};
