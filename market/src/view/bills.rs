@@ -83,7 +83,7 @@ impl View {
     pub(super) fn price_orders(&mut self, at: Timestamp, market: MarketNumber) {
         let Some(place) = self.markets.get(&market) else { return };
         let names = |bid: &Bid| bid.on_demand && bid.limit_in(&place.id).is_some();
-        let orders = self.bids.iter().filter(|(_, bid)| names(bid)).map(|(number, _)| *number);
+        let orders = self.bids.iter().filter(|(_, bid)| names(bid)).map(|(number, _)| number);
         for number in orders.collect::<Vec<_>>() {
             self.recap(at, number);
         }
