@@ -1,12 +1,14 @@
 //! Typed ids: short texts that are safe in subjects, file names, SQL and logs.
+//!
+//! Up to 23 bytes stand in the id itself: a bid has four ids, and few of them are longer.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use smol_str::SmolStr;
 
 /// The longest id, in bytes.
 pub const ID_BYTES_MAX: usize = 64;
@@ -95,7 +97,7 @@ macro_rules! ids {
     ($($(#[$doc:meta])* $name:ident, $kind:literal, $legal:ident, $allowed:literal, $pattern:literal;)*) => {$(
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub struct $name(Arc<str>);
+        pub struct $name(SmolStr);
 
         impl $name {
             /// The id as text.
@@ -109,7 +111,7 @@ macro_rules! ids {
 
             fn from_str(text: &str) -> Result<Self, IdError> {
                 check($kind, $allowed, text, $legal)?;
-                Ok(Self(Arc::from(text)))
+                Ok(Self(SmolStr::new(text)))
             }
         }
 
@@ -193,18 +195,18 @@ impl From<CommandId> for BidId {
 /// A bid is named by the id of the command that placed it; both may hold the same characters.
 impl From<&CommandId> for BidId {
     fn from(id: &CommandId) -> Self {
-        Self(Arc::clone(&id.0))
+        Self(id.0.clone())
     }
 }
 
 /// One region × one server class, written `region/class`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct MarketId(Arc<str>);
+pub struct MarketId(SmolStr);
 
 impl MarketId {
     /// The market of a class in a region.
     pub fn new(region: &RegionName, class: &ClassName) -> Self {
-        Self(Arc::from(format!("{region}/{class}")))
+        Self(SmolStr::from(format!("{region}/{class}")))
     }
 
     /// The market as text, `region/class`.
@@ -236,7 +238,7 @@ impl FromStr for MarketId {
         if class.split('.').any(str::is_empty) {
             return Err(IdError::Market { text: shorten(text) });
         }
-        Ok(Self(Arc::from(text)))
+        Ok(Self(SmolStr::new(text)))
     }
 }
 

@@ -60,6 +60,8 @@ const ALLOWED: &[&str] = &[
     "hybrid-array",
     "sha2",
     "typenum",
+    // Short texts that stand in place.
+    "smol_str",
     // Schemas and errors.
     "dyn-clone",
     "ref-cast",
