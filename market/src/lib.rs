@@ -9,6 +9,7 @@ pub mod billing;
 mod blocks;
 pub mod book;
 pub mod clear;
+pub mod counterfactual;
 pub mod joint;
 mod machine;
 pub mod view;
