@@ -12,11 +12,9 @@ impl Placement {
         &mut self,
         at: Timestamp,
         exchange: &StreamName,
-        sequence: u64,
         placed: &[BidStands],
         ended: &[BidNumber],
     ) {
-        self.routed.insert(exchange.clone(), sequence);
         for bid in placed {
             let Some(number) = self.plane_named(&bid.tenant, &bid.cluster).map(|plane| plane.number) else {
                 continue;

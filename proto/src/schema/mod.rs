@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::envelope::{Answers, Commands, EventBatch, Refused};
 use crate::market::{Answer, MarketCommand, MarketEvent, MarketReport};
-use crate::placement::{PlacementAnswer, PlacementCommand, PlacementEvent};
+use crate::placement::{PlacementAnswer, PlacementCommand, PlacementEvent, ServerOrders};
 
 /// A message's schema: its file, what it is called, what it is for.
 struct Message {
@@ -85,6 +85,12 @@ const MESSAGES: [Message; 10] = [
         name: "placement:answers",
         title: "Placement's answers to one principal",
         schema: written_by_us::<Answers<PlacementAnswer>>,
+    },
+    Message {
+        file: "placement-orders.schema.json",
+        name: "placement:orders",
+        title: "Placement's orders to one hypervisor",
+        schema: written_by_us::<ServerOrders>,
     },
 ];
 
