@@ -103,6 +103,7 @@ impl Placement {
             Event::ServersNoticed { servers, gone_at, .. } => self.servers.leave(servers, Some(*gone_at)),
             Event::ServersKept { servers } => self.servers.leave(servers, None),
             Event::ServersGone { servers, .. } => self.servers.remove(servers),
+            Event::LeaseDisplaced { exchange, lease, .. } => self.servers.displaced_told(exchange, *lease),
             Event::LeaseUnserved { exchange, lease } => self.servers.unserved_told(exchange, *lease),
             Event::SupplyStated { hypervisor, market, generation, units, .. } => {
                 self.servers.supply_told(hypervisor, market, *generation, *units);

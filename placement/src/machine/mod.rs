@@ -13,6 +13,7 @@ mod check;
 mod cluster;
 mod digest;
 mod due;
+mod heard;
 mod host;
 mod plane;
 mod read;
@@ -40,6 +41,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use heard::{REPORT_PREFIX, reports};
 pub use read::{
     ClusterView, ClustersView, DataStoreView, HostView, OrderView, OrdersView, PlaneState, SiteView,
 };

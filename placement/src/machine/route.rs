@@ -63,8 +63,8 @@ pub fn route(
     Some((exchange.clone(), command))
 }
 
-/// A site's name, or what stands for a long one.
-fn token(site: &StreamName) -> String {
+/// The name of a site or an exchange, or what stands for a long one.
+pub(super) fn token(site: &StreamName) -> String {
     if site.as_str().len() <= SITE_LETTERS_MAX {
         return site.as_str().to_owned();
     }

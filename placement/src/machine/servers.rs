@@ -135,7 +135,15 @@ impl Placement {
         asked: &ReportServersGone,
         events: &mut Events,
     ) -> Checked<()> {
-        let servers = self.servers_named(sender, &asked.hypervisor, &asked.servers)?;
+        let servers = if asked.servers.is_empty() {
+            self.servers_named(sender, &asked.hypervisor, &[])?
+        } else {
+            // What is not known is gone already.
+            speaks_for(sender, &asked.hypervisor)?;
+            within("servers", asked.servers.len() as u64, 1, SERVERS_NAMED_MAX as u64)?;
+            check_once(&asked.servers)?;
+            asked.servers.iter().filter_map(|name| self.servers.find(&asked.hypervisor, name)).collect()
+        };
         let had_notice = servers.iter().all(|number| self.servers.gone_at(*number).is_some());
         let cause = if had_notice { GoneCause::Left } else { GoneCause::Died };
         self.lose_servers(now, servers, cause, events);
@@ -203,6 +211,9 @@ impl Placement {
         offers.dedup();
         for offer in offers {
             self.state_supply(now, offer, because, events);
+        }
+        for (exchange, lease, gone_at) in self.servers.displaced() {
+            self.emit(now, PlacementEvent::LeaseDisplaced { exchange, lease, gone_at }, events);
         }
         for (exchange, lease) in self.servers.unserved() {
             self.emit(now, PlacementEvent::LeaseUnserved { exchange, lease }, events);

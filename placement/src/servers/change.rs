@@ -176,7 +176,13 @@ impl Servers {
         });
         self.unserved.remove(&key);
         match self.leases.get(&key) {
-            Some(Lease { server: Some(server), .. }) => drop(self.stale.insert(*server)),
+            Some(Lease { server: Some(server), .. }) => {
+                let server = *server;
+                self.stale.insert(server);
+                if gone_at.is_none() && self.gone_at(server).is_some() {
+                    self.displaced.insert(key);
+                }
+            }
             Some(Lease { gone_at: Some(_), is_lost: false, .. }) => drop(self.unserved.insert(key)),
             _ => self.wait(key),
         }
@@ -191,8 +197,11 @@ impl Servers {
         }
         self.unwait(key);
         self.unserved.remove(&key);
-        self.leases.remove(&key);
-        self.count(LEASE, false, &(key, lease));
+        self.displaced.remove(&key);
+        // As it is by now, without its server.
+        if let Some(left) = self.leases.remove(&key) {
+            self.count(LEASE, false, &(key, left));
+        }
         self.edit_bidder((key.exchange, lease.bid), |bidder| {
             bidder.leases = bidder.leases.saturating_sub(1);
         });
@@ -202,6 +211,12 @@ impl Servers {
     pub fn unserved_told(&mut self, exchange: &StreamName, lease: LeaseNumber) {
         let exchange = self.name_exchange(exchange);
         self.unserved.remove(&LeaseKey { exchange, lease });
+    }
+
+    /// The exchange was told that a lease has to leave.
+    pub fn displaced_told(&mut self, exchange: &StreamName, lease: LeaseNumber) {
+        let exchange = self.name_exchange(exchange);
+        self.displaced.remove(&LeaseKey { exchange, lease });
     }
 
     /// The exchange was told what a hypervisor has in a market.

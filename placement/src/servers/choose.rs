@@ -108,6 +108,15 @@ impl Servers {
         self.unserved.iter().filter_map(named).collect()
     }
 
+    /// Leases that stay on servers that go, with when they go.
+    pub fn displaced(&self) -> Vec<(StreamName, LeaseNumber, Timestamp)> {
+        let named = |key: &LeaseKey| {
+            let gone_at = self.gone_at(self.leases.get(key)?.server?)?;
+            Some((self.exchanges.get(key.exchange)?.clone(), key.lease, gone_at))
+        };
+        self.displaced.iter().filter_map(named).collect()
+    }
+
     /// Where exchanges may have to be told another supply: hypervisor and market.
     pub fn take_dirty(&mut self) -> Vec<(Ord, Ord)> {
         std::mem::take(&mut self.dirty_offers).into_iter().collect()

@@ -164,11 +164,14 @@ pub struct Servers {
     /// Servers that go, the first to go first.
     leaving: BTreeSet<(Timestamp, ServerNumber)>,
     /// What has to be looked at before the turn ends: offers of which the exchange may not know, servers that may have to be
-    /// told something else, markets where somebody may be served, leases that have notice and no server.
+    /// told something else, markets where somebody may be served, leases that have notice and no server,
+    /// and those that stay on a server that goes.
     dirty_offers: BTreeSet<(Ord, Ord)>,
     stale: BTreeSet<ServerNumber>,
     to_serve: BTreeSet<Ord>,
     unserved: BTreeSet<LeaseKey>,
+    /// Leases that need not leave, on servers that go.
+    displaced: BTreeSet<LeaseKey>,
     /// The sum of the digests of all records and names.
     sum: u128,
 }

@@ -2,9 +2,11 @@
 //! the simulator's [`crate::world::World`] run the same ones.
 
 mod hypervisor;
+mod servers;
 mod storefront;
 
 pub use hypervisor::{Hypervisor, HypervisorHabits};
+pub use servers::{Said, ServerHypervisor};
 pub use storefront::{Habits, Storefront};
 
 use proto::{MarketId, Price};
