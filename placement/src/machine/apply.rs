@@ -83,12 +83,18 @@ impl Placement {
             return;
         };
         self.routed.insert(exchange.clone(), (*sequence, *part));
-        markets.iter().for_each(|named| self.servers.open(exchange, named));
+        for named in markets {
+            self.servers.open(exchange, named);
+        }
         for bid in placed {
             self.servers.place(exchange, bid.bid, &bid.tenant, &bid.cluster);
         }
-        leases.iter().for_each(|change| self.servers.change(exchange, *change));
-        ended.iter().for_each(|bid| self.servers.end_bid(exchange, *bid));
+        for change in leases {
+            self.servers.change(exchange, *change);
+        }
+        for bid in ended {
+            self.servers.end_bid(exchange, *bid);
+        }
         self.follow_bids(at, exchange, placed, ended);
         self.time_servers();
     }

@@ -2,6 +2,7 @@
 //! event's place, so that sending it again does nothing again.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use proto::envelope::Commands;
 use proto::machine::{Publication, Role, Sender};
@@ -69,7 +70,12 @@ pub(super) fn token(site: &StreamName) -> String {
         return site.as_str().to_owned();
     }
     let digest = Sha256::digest(site.as_str().as_bytes());
-    digest.iter().take(SITE_LETTERS_MAX / 2).map(|byte| format!("{byte:02x}")).collect()
+    let mut token = String::with_capacity(SITE_LETTERS_MAX);
+    for byte in digest.iter().take(SITE_LETTERS_MAX / 2) {
+        // Writing to memory cannot fail.
+        let _ = write!(token, "{byte:02x}");
+    }
+    token
 }
 
 /// Routes the events of a turn, in order.

@@ -218,12 +218,12 @@ impl Placement {
         for (exchange, lease) in self.servers.unserved() {
             self.emit(now, PlacementEvent::LeaseUnserved { exchange, lease }, events);
         }
-        while let Some((key, server)) = self.servers.next() {
+        while let Some((key, server)) = self.servers.next_served() {
             let Some(order) = self.servers.order_to_serve(key) else {
                 self.broke("I2", format!("lease {key:?} cannot be named"));
                 break;
             };
-            let generation = self.servers.next_generation(server);
+            let generation = self.servers.next_generation();
             self.emit(now, PlacementEvent::ServerOrdered { server, generation, order }, events);
             if self.servers.is_waiting(key) {
                 self.broke("I2", format!("lease {key:?} does not get server {server}"));
@@ -231,7 +231,7 @@ impl Placement {
             }
         }
         while let Some((server, order)) = self.servers.next_order() {
-            let generation = self.servers.next_generation(server);
+            let generation = self.servers.next_generation();
             self.emit(now, PlacementEvent::ServerOrdered { server, generation, order }, events);
         }
     }

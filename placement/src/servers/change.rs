@@ -36,7 +36,6 @@ impl Servers {
                 market,
                 gone_at: None,
                 lease: None,
-                generation: 0,
                 told: Told::default(),
             };
             self.count(SERVER, true, &(number, &server));
@@ -238,7 +237,8 @@ impl Servers {
         {
             self.join(key, number);
         }
-        self.edit_server(number, |server| (server.generation, server.told) = (generation, told));
+        self.generation = generation;
+        self.edit_server(number, |server| server.told = told);
         self.stale.remove(&number);
     }
 

@@ -34,7 +34,7 @@ struct Suit {
 
 impl Servers {
     /// The next lease to be served, and its server; none when nobody waits where a server is free.
-    pub fn next(&mut self) -> Option<(LeaseKey, ServerNumber)> {
+    pub fn next_served(&mut self) -> Option<(LeaseKey, ServerNumber)> {
         while let Some(market) = self.to_serve.first().copied() {
             if let Some(found) = self.next_in(market) {
                 return Some(found);
@@ -97,9 +97,9 @@ impl Servers {
         None
     }
 
-    /// The generation of a server's next order.
-    pub fn next_generation(&self, number: ServerNumber) -> u64 {
-        self.servers.get(&number).map_or(1, |server| server.generation + 1)
+    /// The generation of the next order.
+    pub const fn next_generation(&self) -> u64 {
+        self.generation + 1
     }
 
     /// Leases that have notice and no server, of which their exchanges were not told.

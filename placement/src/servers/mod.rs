@@ -60,8 +60,6 @@ struct Server {
     /// When it is gone, if it goes.
     gone_at: Option<Timestamp>,
     lease: Option<LeaseKey>,
-    /// Of the last order.
-    generation: u64,
     told: Told,
 }
 
@@ -157,6 +155,9 @@ pub struct Servers {
     leases: BTreeMap<LeaseKey, Lease>,
     bidders: BTreeMap<(Ord, BidNumber), Bidder>,
     next: ServerNumber,
+    /// The generation of the last order. They are counted for the whole site, because a server may come again under a name
+    /// that another had.
+    generation: u64,
     free: BTreeMap<Ord, BTreeMap<Ord, BTreeSet<ServerNumber>>>,
     waiting: BTreeMap<Ord, Line>,
     /// How many leases a tenant has on a hypervisor.
@@ -185,7 +186,7 @@ const NAME: u8 = 20;
 impl Servers {
     /// The sum of the digests of everything that is kept.
     pub fn sum(&self) -> u128 {
-        let next = if self.next == 0 { 0 } else { digest(NAME, &("next", self.next)) };
+        let next = if self.next == 0 { 0 } else { digest(NAME, &("next", self.next, self.generation)) };
         self.sum.wrapping_add(next)
     }
 

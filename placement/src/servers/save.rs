@@ -21,6 +21,7 @@ pub struct SavedServers {
     leases: Vec<(LeaseKey, Lease)>,
     bidders: Vec<(Ord, BidNumber, Bidder)>,
     next: ServerNumber,
+    generation: u64,
 }
 
 impl Servers {
@@ -37,21 +38,22 @@ impl Servers {
             leases: self.leases.iter().map(|(key, lease)| (*key, *lease)).collect(),
             bidders: self.bidders.iter().map(|((of, bid), bidder)| (*of, *bid, bidder.clone())).collect(),
             next: self.next,
+            generation: self.generation,
         }
     }
 
     /// Makes the state anew from what was saved.
     pub fn restored(saved: SavedServers) -> Self {
-        let mut state = Self { next: saved.next, ..Self::default() };
-        saved.hypervisors.iter().for_each(|name| {
-            let _ = state.name_hypervisor(name);
-        });
-        saved.markets.iter().for_each(|name| {
-            let _ = state.name_market(name);
-        });
-        saved.exchanges.iter().for_each(|name| {
-            let _ = state.name_exchange(name);
-        });
+        let mut state = Self { next: saved.next, generation: saved.generation, ..Self::default() };
+        for name in &saved.hypervisors {
+            state.name_hypervisor(name);
+        }
+        for name in &saved.markets {
+            state.name_market(name);
+        }
+        for name in &saved.exchanges {
+            state.name_exchange(name);
+        }
         for (exchange, number, market) in saved.numbered {
             state.count(NAME, true, &("number", exchange, number, market));
             state.numbered.insert((exchange, number), market);

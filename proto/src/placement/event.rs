@@ -352,7 +352,7 @@ pub enum PlacementEvent {
     ServerOrdered {
         /// Which one.
         server: ServerNumber,
-        /// Grows with every order for the server.
+        /// Grows with every order of the site.
         generation: u64,
         /// The order.
         order: ServerOrder,

@@ -154,7 +154,7 @@ pub struct ServerOrder {
 pub struct OrderedServer {
     /// Which server.
     pub server: ServerId,
-    /// Grows with every order for the server. An order that is not newer than the last is not carried out.
+    /// Grows with every order of the site. An order that is not newer than the last is not carried out.
     pub generation: u64,
     /// How it is to be.
     #[serde(flatten)]

@@ -201,7 +201,8 @@ impl ServerHypervisor {
         }
         let failed = stay.get(stay.len().saturating_sub(step)..)?;
         let servers: Vec<ServerId> = failed.iter().filter_map(|key| self.name(*key)).collect();
-        failed.iter().for_each(|key| drop(self.servers.remove(key)));
+        let failed: Vec<(usize, u32)> = failed.to_vec();
+        self.servers.retain(|key, _| !failed.contains(key));
         let (id, hypervisor) = (self.id()?, self.principal.clone());
         let gone = ReportServersGone { id, hypervisor, servers };
         (!gone.servers.is_empty()).then_some(PlacementCommand::ReportServersGone(gone))

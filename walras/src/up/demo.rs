@@ -77,7 +77,9 @@ impl Party {
     fn told(&mut self, now: Timestamp, payload: &[u8]) {
         if let Self::Servers(hypervisor, _) = self {
             let Ok(told) = serde_json::from_slice::<ServerOrders>(payload) else { return };
-            told.orders.iter().for_each(|ordered| hypervisor.ordered(now, ordered));
+            for ordered in &told.orders {
+                hypervisor.ordered(now, ordered);
+            }
             return;
         }
         let Self::Storefront(storefront) = self else { return };

@@ -148,18 +148,15 @@ impl Parties {
                     interval_milliseconds: 1_500,
                     ..HypervisorHabits::default()
                 };
-                match config.placement.sites.keys().next() {
-                    Some(site) => {
-                        let party = ServerHypervisor::new(principal, &listings, habits, &run, now, fork);
-                        demo::Party::Servers(Box::new(party), site.clone())
-                    }
+                if let Some(site) = config.placement.sites.keys().next() {
+                    let party = ServerHypervisor::new(principal, &listings, habits, &run, now, fork);
+                    demo::Party::Servers(Box::new(party), site.clone())
+                } else {
                     // Nobody tells servers apart.
-                    None => {
-                        let generation = now.micros().unsigned_abs();
-                        demo::Party::Hypervisor(Box::new(Hypervisor::new(
-                            principal, &listings, habits, &run, generation, now, fork,
-                        )))
-                    }
+                    let generation = now.micros().unsigned_abs();
+                    demo::Party::Hypervisor(Box::new(Hypervisor::new(
+                        principal, &listings, habits, &run, generation, now, fork,
+                    )))
                 }
             } else {
                 let standing = u64::from(config.demo.servers_per_market) * listings.len() as u64 / 2;
