@@ -77,56 +77,6 @@ impl Placement {
         }
     }
 
-    fn exchange_reported(&mut self, at: Timestamp, event: &PlacementEvent) {
-        let PlacementEvent::BidsReported { exchange, sequence, part, markets, placed, leases, ended } = event
-        else {
-            return;
-        };
-        self.routed.insert(exchange.clone(), (*sequence, *part));
-        for named in markets {
-            self.servers.open(exchange, named);
-        }
-        for bid in placed {
-            self.servers.place(exchange, bid.bid, &bid.tenant, &bid.cluster);
-        }
-        for change in leases {
-            self.servers.change(exchange, *change);
-        }
-        for bid in ended {
-            self.servers.end_bid(exchange, *bid);
-        }
-        self.follow_bids(at, exchange, placed, ended);
-        self.time_servers();
-    }
-
-    /// Lets an event about servers take effect.
-    fn servers_affected(&mut self, event: &PlacementEvent) {
-        use PlacementEvent as Event;
-        match event {
-            Event::ServersOffered { hypervisor, market, first, servers, again } => {
-                self.servers.add(hypervisor, market, *first, servers, again);
-            }
-            Event::ServersNoticed { servers, gone_at, .. } => self.servers.leave(servers, Some(*gone_at)),
-            Event::ServersKept { servers } => self.servers.leave(servers, None),
-            Event::ServersGone { servers, .. } => self.servers.remove(servers),
-            Event::LeaseDisplaced { exchange, lease, .. } => self.servers.displaced_told(exchange, *lease),
-            Event::LeaseUnserved { exchange, lease } => self.servers.unserved_told(exchange, *lease),
-            Event::SupplyStated { hypervisor, market, generation, units, .. } => {
-                self.servers.supply_told(hypervisor, market, *generation, *units);
-            }
-            Event::ServerOrdered { server, generation, order } => {
-                self.servers.ordered(*server, *generation, order);
-            }
-            _ => {}
-        }
-        self.time_servers();
-    }
-
-    /// Sets the timer of servers that go.
-    pub(super) fn time_servers(&mut self) {
-        self.timers.set(Due::Servers, self.servers.next_gone_at());
-    }
-
     /// Lets an event about one plane take effect.
     fn plane_affected(&mut self, at: Timestamp, event: &PlacementEvent) {
         use PlacementEvent as Event;

@@ -12,6 +12,7 @@ use proto::placement::{
 use proto::{PrincipalId, ServerId, Timestamp};
 
 use super::bounds::{DUE_MAX, LOST_MAX};
+use super::due::Due;
 use super::refuse::{Checked, refuse, within};
 use super::{Events, Placement};
 use crate::servers::{HYPERVISOR_SERVERS_MAX, HYPERVISORS_MAX, MARKETS_MAX, SERVERS_MAX};
@@ -31,6 +32,34 @@ impl Because {
 }
 
 impl Placement {
+    /// Lets an event about servers take effect.
+    pub(super) fn servers_affected(&mut self, event: &PlacementEvent) {
+        use PlacementEvent as Event;
+        match event {
+            Event::ServersOffered { hypervisor, market, first, servers, again } => {
+                self.servers.add(hypervisor, market, *first, servers, again);
+            }
+            Event::ServersNoticed { servers, gone_at, .. } => self.servers.leave(servers, Some(*gone_at)),
+            Event::ServersKept { servers } => self.servers.leave(servers, None),
+            Event::ServersGone { servers, .. } => self.servers.remove(servers),
+            Event::LeaseDisplaced { exchange, lease, .. } => self.servers.displaced_told(exchange, *lease),
+            Event::LeaseUnserved { exchange, lease } => self.servers.unserved_told(exchange, *lease),
+            Event::SupplyStated { hypervisor, market, generation, units, .. } => {
+                self.servers.supply_told(hypervisor, market, *generation, *units);
+            }
+            Event::ServerOrdered { server, generation, order } => {
+                self.servers.ordered(*server, *generation, order);
+            }
+            _ => {}
+        }
+        self.time_servers();
+    }
+
+    /// Sets the timer of servers that go.
+    pub(super) fn time_servers(&mut self) {
+        self.timers.set(Due::Servers, self.servers.next_gone_at());
+    }
+
     pub(super) fn offer_servers(
         &mut self,
         now: Timestamp,

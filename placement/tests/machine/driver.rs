@@ -345,29 +345,6 @@ impl World {
             }
             PlacementEvent::DataStoreOffered { data_store, .. } => format!("store {data_store}"),
             PlacementEvent::BidsReported { exchange, sequence, .. } => format!("bids {exchange} {sequence}"),
-            PlacementEvent::ServersOffered { hypervisor, servers, again, .. } => {
-                format!("servers {hypervisor} +{} ={}", servers.len(), again.len())
-            }
-            PlacementEvent::ServersNoticed { servers, gone_at, leased } => {
-                format!("notice {servers:?} x{leased} at {}", seconds(*gone_at))
-            }
-            PlacementEvent::ServersKept { servers } => format!("kept {servers:?}"),
-            PlacementEvent::ServersGone { servers, cause, lost } => {
-                format!("gone {servers:?} {} x{lost}", word(cause))
-            }
-            PlacementEvent::LeaseDisplaced { lease, gone_at, .. } => {
-                format!("displaced {lease} by {}", seconds(*gone_at))
-            }
-            PlacementEvent::LeaseUnserved { lease, .. } => format!("unserved {lease}"),
-            PlacementEvent::SupplyStated { hypervisor, market, units, cause, lost, .. } => {
-                format!("supply {hypervisor} {market} {units} {} lost {lost:?}", word(cause))
-            }
-            PlacementEvent::ServerOrdered { server, order, .. } => {
-                let lease =
-                    order.lease.as_ref().map_or("nothing".to_owned(), |served| served.lease.to_string());
-                let by = order.gone_at.map_or(String::new(), |gone_at| format!(" by {}", seconds(gone_at)));
-                format!("server {server} serves {lease}{by}")
-            }
             PlacementEvent::SiteRulesAdopted { .. } => "rules".to_owned(),
             PlacementEvent::MovesDecided { moves } => {
                 let each = moves.iter().map(|decided| {
@@ -396,11 +373,12 @@ impl World {
                 let hosts: u32 = advice.iter().map(|advice| advice.hosts).sum();
                 format!("advised {hosts}")
             }
+            event => super::servers::line(event),
         }
     }
 }
 
-fn word(value: &impl serde::Serialize) -> String {
+pub(crate) fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
 }
 

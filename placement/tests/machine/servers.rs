@@ -1,6 +1,7 @@
 //! Servers and leases: who gets which server, what exchanges and hypervisors are told, what is refused.
 
 use proto::machine::Role;
+use proto::placement::PlacementEvent;
 use serde_json::{Value, json};
 
 use super::driver::*;
@@ -235,4 +236,33 @@ fn what_is_wrong_with_servers_is_refused() {
     assert_eq!(desk.reports(json!({"part": 1})), ["bids main 2"]);
     desk.sequence -= 1;
     assert_eq!(desk.reports(json!({"part": 1})), ["refused stale sequence=2"]);
+}
+
+/// Events of servers as short lines.
+pub(crate) fn line(event: &PlacementEvent) -> String {
+    match event {
+        PlacementEvent::ServersOffered { hypervisor, servers, again, .. } => {
+            format!("servers {hypervisor} +{} ={}", servers.len(), again.len())
+        }
+        PlacementEvent::ServersNoticed { servers, gone_at, leased } => {
+            format!("notice {servers:?} x{leased} at {}", seconds(*gone_at))
+        }
+        PlacementEvent::ServersKept { servers } => format!("kept {servers:?}"),
+        PlacementEvent::ServersGone { servers, cause, lost } => {
+            format!("gone {servers:?} {} x{lost}", word(cause))
+        }
+        PlacementEvent::LeaseDisplaced { lease, gone_at, .. } => {
+            format!("displaced {lease} by {}", seconds(*gone_at))
+        }
+        PlacementEvent::LeaseUnserved { lease, .. } => format!("unserved {lease}"),
+        PlacementEvent::SupplyStated { hypervisor, market, units, cause, lost, .. } => {
+            format!("supply {hypervisor} {market} {units} {} lost {lost:?}", word(cause))
+        }
+        PlacementEvent::ServerOrdered { server, order, .. } => {
+            let lease = order.lease.as_ref().map_or("nothing".to_owned(), |served| served.lease.to_string());
+            let by = order.gone_at.map_or(String::new(), |gone_at| format!(" by {}", seconds(gone_at)));
+            format!("server {server} serves {lease}{by}")
+        }
+        other => format!("{other:?}"),
+    }
 }

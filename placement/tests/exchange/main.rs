@@ -3,16 +3,19 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
+mod run;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use market::Market;
 use placement::machine::{Placement, reports};
 use proptest::prelude::*;
 use proto::envelope::{Commands, EventBatch, EventEntry};
-use proto::machine::{Decided, Entry, Machine, Received, Role, Sender};
+use proto::machine::{Machine, Role, Sender};
 use proto::market::{LeaseSpan, LossReason, MarketCommand, MarketEvent, ReleaseReason};
 use proto::placement::{LeaseChange, OrderedServer, PlacementCommand, PlacementEvent, ServerOrders};
 use proto::{StreamName, Timestamp};
+use run::Run;
 use serde_json::{Value, json};
 
 const START: Timestamp = Timestamp::from_micros(1_767_225_600_000_000);
@@ -77,56 +80,6 @@ fn name(text: &str) -> StreamName {
 
 fn sender(role: Role, principal: &str) -> Sender {
     Sender { role, principal: principal.parse().unwrap() }
-}
-
-/// One machine, turn by turn, beside a fold of its events.
-struct Run<M: Machine> {
-    machine: M,
-    folded: M,
-    sequence: u64,
-    stream: StreamName,
-}
-
-impl<M: Machine> Run<M> {
-    fn new(stream: &str) -> Self {
-        let stream = name(stream);
-        Self { machine: M::new(&stream), folded: M::new(&stream), sequence: 0, stream }
-    }
-
-    fn turn(&mut self, now: Timestamp, commands: Vec<(Sender, M::Command)>) -> Decided<M::Command, M::Event> {
-        let (mut all, mut entries) = (Vec::new(), Vec::new());
-        let wake = |machine: &mut M, all: &mut Vec<M::Event>| {
-            for _ in 0..1_000 {
-                if machine.wake_at().is_none_or(|at| at > now) {
-                    return;
-                }
-                machine.wake(now, all);
-            }
-            panic!("wakes without end");
-        };
-        wake(&mut self.machine, &mut all);
-        entries.push(Entry { received: None, events_end: all.len() });
-        for (sender, command) in commands {
-            let received = Received::new(sender, command);
-            self.machine.step(now, &received, &mut all);
-            entries.push(Entry { received: Some(received), events_end: all.len() });
-        }
-        wake(&mut self.machine, &mut all);
-        entries.push(Entry { received: None, events_end: all.len() });
-        self.machine.check().unwrap();
-        self.machine.check_turn().unwrap();
-        for event in &all {
-            self.folded.apply(now, event);
-        }
-        assert_eq!(self.folded.hash(), self.machine.hash(), "folding gave another hash");
-        assert!(self.folded.snapshot() == self.machine.snapshot(), "folding gave another snapshot");
-        self.sequence += 1;
-        Decided { sequence: self.sequence, at: now, entries, events: all }
-    }
-
-    fn restart(&mut self) {
-        self.machine = M::restore(&self.stream, &self.machine.snapshot()).unwrap();
-    }
 }
 
 struct World {
