@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::envelope::{Answers, Commands, EventBatch, Refused};
 use crate::market::{Answer, MarketCommand, MarketEvent, MarketReport};
-use crate::placement::{PlacementAnswer, PlacementCommand, PlacementEvent};
+use crate::placement::{PlacementAnswer, PlacementCommand, PlacementEvent, ServerOrders};
 use crate::webhook::{WebhookAnswer, WebhookCommand, WebhookEvent};
 
 /// A message's schema: its file, what it is called, what it is for.
@@ -26,7 +26,7 @@ struct Message {
 }
 
 /// Every message there is. Append-only: names and files are public.
-const MESSAGES: [Message; 13] = [
+const MESSAGES: [Message; 14] = [
     Message {
         file: "market-command.schema.json",
         name: "market:command",
@@ -104,6 +104,12 @@ const MESSAGES: [Message; 13] = [
         name: "webhook:answers",
         title: "Answers about webhooks to one principal",
         schema: written_by_us::<Answers<WebhookAnswer>>,
+    },
+    Message {
+        file: "placement-orders.schema.json",
+        name: "placement:orders",
+        title: "Placement's orders to one hypervisor",
+        schema: written_by_us::<ServerOrders>,
     },
 ];
 
