@@ -169,6 +169,8 @@ ids! {
     PrincipalId, "principal", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
     /// A region, such as `us-central-dfw-1`.
     RegionName, "region", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
+    /// A server, as its hypervisor calls it; unique for the hypervisor.
+    ServerId, "server", is_dotted, "letters, digits, -, _ and .", "^[A-Za-z0-9_.-]{1,64}$";
     /// A size of planes, such as `small`.
     SizeName, "size", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
     /// Where servers come from: a hypervisor, as its principal calls it.

@@ -20,7 +20,7 @@ pub mod worker;
 
 pub use id::{
     BidId, ClassName, ClusterId, CommandId, DataStoreId, HostId, MarketId, PoolId, PrincipalId, RegionName,
-    SizeName, SourceId, StreamName, TaintName, TenantId, ZoneName,
+    ServerId, SizeName, SourceId, StreamName, TaintName, TenantId, ZoneName,
 };
 pub use machine::{Machine, Publication, Role, Sender, StateHash};
 pub use money::{Charge, Price};

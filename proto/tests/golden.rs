@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proto::decode;
 use proto::envelope::{Answers, Commands, EventBatch, Refused};
 use proto::market::{Answer, MarketCommand, MarketEvent, MarketReport};
-use proto::placement::{PlacementAnswer, PlacementCommand, PlacementEvent};
+use proto::placement::{PlacementAnswer, PlacementCommand, PlacementEvent, ServerOrders};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -96,6 +96,7 @@ fn every_file_is_read_and_written_in_the_same_bytes() {
             "placement-commands" => comes_back::<Commands<PlacementCommand>>(&name, &text),
             "placement-events" => comes_back::<EventBatch<PlacementEvent>>(&name, &text),
             "placement-answers" => comes_back::<Answers<PlacementAnswer>>(&name, &text),
+            "placement-orders" => comes_back::<ServerOrders>(&name, &text),
             other => panic!("{name}: nothing is called {other}"),
         }
     }

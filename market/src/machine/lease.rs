@@ -281,6 +281,8 @@ impl Leases {
     /// Says what became of the workers of a span that holds servers.
     pub(super) fn set_worker(&mut self, servers: &mut Servers, index: u32, worker: Worker, now: Timestamp) {
         let Span { stand, until, .. } = *self.span(index);
+        // Who has a worker has a server, whatever the counts say of who is next.
+        let stand = if stand == Stand::Waiting { Stand::Served } else { stand };
         let until = if stand == Stand::Served { now } else { until };
         self.become_one(servers, index, stand, worker, until);
     }

@@ -36,8 +36,9 @@ impl Market {
         events: &mut Vec<MarketEvent>,
     ) -> Checked<()> {
         let named = self.named_leases(sender, &command.leases, |span| match span.stand {
-            Stand::Waiting => Err("waits for a server"),
-            Stand::Served | Stand::Leaving(_) => Ok(()),
+            // A hypervisor may mistake the lease; a worker, or who gave it the server, knows better than our counts.
+            Stand::Waiting if sender.role == Role::Hypervisor => Err("waits for a server"),
+            Stand::Waiting | Stand::Served | Stand::Leaving(_) => Ok(()),
         })?;
         for Named { place, number, market, leases } in named {
             let replaced = self.replaced_by(place, leases);
@@ -83,16 +84,51 @@ impl Market {
             let problem = "a worker moves nothing";
             return refuse(RefusalReason::NotAllowed, "type", "MoveLeases", problem);
         }
+        let is_placed = sender.role == Role::Service;
         let named = self.named_leases(sender, &command.leases, |span| match span.stand {
             Stand::Served => Ok(()),
+            // Who gives leases their servers knows better than our counts.
+            Stand::Waiting if is_placed => Ok(()),
             Stand::Waiting => Err("has no server that could go"),
+            Stand::Leaving(_) if is_placed && gone_at < span.until => Ok(()),
             Stand::Leaving(_) => Err("has to leave already"),
         })?;
         let reason = if sender.role == Role::Operator { LossReason::Operator } else { LossReason::Host };
         for piece in named {
-            self.move_piece(&piece, gone_at, reason, events);
+            match self.leaving_for(&piece) {
+                // The tenant's own exit stays that; what might have been taken back goes with its server now.
+                Some(had) => {
+                    let reason = if had.is_withdrawable() { reason } else { had };
+                    self.hurry_piece(&piece, gone_at, reason, events);
+                }
+                None => self.move_piece(&piece, gone_at, reason, events),
+            }
         }
         Ok(())
+    }
+
+    /// Why a piece has to leave already, if it has.
+    fn leaving_for(&self, piece: &Named) -> Option<LossReason> {
+        let head = self.bids.get(piece.place)?.leases;
+        match self.leases.span(self.leases.find(head, piece.leases.first)?).stand {
+            Stand::Leaving(reason) => Some(reason),
+            Stand::Served | Stand::Waiting => None,
+        }
+    }
+
+    /// Gives notice again to leases that have it, as their servers go sooner. Nothing takes their place: their bids lost the
+    /// units, or others replace them already.
+    fn hurry_piece(
+        &mut self,
+        piece: &Named,
+        gone_at: Timestamp,
+        reason: LossReason,
+        events: &mut Vec<MarketEvent>,
+    ) {
+        let Named { place, number, market, leases } = *piece;
+        let (round, kept_by) = (self.next.round, None);
+        events.push(MarketEvent::NoticeGiven { number, market, leases, round, gone_at, reason, kept_by });
+        self.notice_given(place, leases, gone_at, reason);
     }
 
     /// Gives notice to leases and grants others in their place: where servers are vacant at once, else in line.

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 
 use placement::machine::{Placement, SiteView};
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
-use proto::placement::{MoveNumber, PlacementEvent, ReplicaMove, RiskReason};
+use proto::market::LeaseNumber;
+use proto::placement::{LeaseChange, MoveNumber, PlacementEvent, ReplicaMove, RiskReason};
 use proto::{StreamName, Timestamp};
 use runtime::telemetry::{Meter, MeterError, metrics};
 
 const MICROS: f64 = 1e6;
 const PERMILLE: u64 = 1_000;
-/// Moves whose beginning is remembered.
+/// Moves whose beginning is remembered, and leases whose server goes.
 const BEGUN_MAX: usize = 65_536;
+/// What servers are.
+const STATES: [&str; 3] = ["free", "leased", "leaving"];
 
 const REASONS: [(RiskReason, &str); 4] = [
     (RiskReason::NoHosts, "no-hosts"),
@@ -41,6 +44,13 @@ pub(crate) struct Figures {
     notice_lead: Histogram,
     move_duration: Histogram,
     begun_at: BTreeMap<MoveNumber, Timestamp>,
+    servers: IntGaugeVec,
+    unserved: IntGauge,
+    displaced: IntCounter,
+    lost_leases: IntCounter,
+    replacement: Histogram,
+    /// Since when leases, or those that take their place, have to have another server.
+    displaced_at: BTreeMap<(StreamName, LeaseNumber), Timestamp>,
 }
 
 /// Why a replica was moved.
@@ -80,6 +90,12 @@ impl Figures {
             notice_lead: meter.histograms(&metrics::HOST_NOTICE_LEAD)?.with_label_values(&name),
             move_duration: meter.histograms(&metrics::MOVE_DURATION)?.with_label_values(&name),
             begun_at: BTreeMap::new(),
+            servers: meter.gauges(&metrics::SERVERS)?,
+            unserved: gauge(&metrics::LEASES_UNSERVED)?,
+            displaced: meter.counters(&metrics::LEASES_DISPLACED)?.with_label_values(&name),
+            lost_leases: meter.counters(&metrics::LEASES_LOST)?.with_label_values(&name),
+            replacement: meter.histograms(&metrics::LEASE_REPLACEMENT)?.with_label_values(&name),
+            displaced_at: BTreeMap::new(),
         })
     }
 
@@ -111,6 +127,50 @@ impl Figures {
                 self.notice_lead.observe(gone_at.micros_since(at).max(0) as f64 / MICROS);
             }
             PlacementEvent::HostGone { lost, .. } => self.lost.inc_by(u64::from(*lost)),
+            _ => self.tell_of_leases(at, event),
+        }
+    }
+
+    fn tell_of_leases(&mut self, at: Timestamp, event: &PlacementEvent) {
+        match event {
+            PlacementEvent::LeaseDisplaced { exchange, lease, .. } => {
+                self.displaced.inc();
+                self.displaced_at.entry((exchange.clone(), *lease)).or_insert(at);
+                while self.displaced_at.len() > BEGUN_MAX {
+                    self.displaced_at.pop_first();
+                }
+            }
+            PlacementEvent::BidsReported { exchange, leases, .. } if !self.displaced_at.is_empty() => {
+                for change in leases {
+                    self.follow(exchange, *change);
+                }
+            }
+            PlacementEvent::ServerOrdered { order, .. } if order.gone_at.is_none() => {
+                let served = order.lease.as_ref().map(|served| (served.exchange.clone(), served.lease));
+                if let Some(since) = served.and_then(|served| self.displaced_at.remove(&served)) {
+                    self.replacement.observe(at.micros_since(since) as f64 / MICROS);
+                }
+            }
+            PlacementEvent::ServersGone { lost, .. } => self.lost_leases.inc_by(u64::from(*lost)),
+            _ => {}
+        }
+    }
+
+    /// A lease that takes another's place has waited since the other's server was announced to go.
+    fn follow(&mut self, exchange: &StreamName, change: LeaseChange) {
+        match change {
+            LeaseChange::Awarded { leases, replaces: Some(replaced), .. } => {
+                for (lease, replaced) in (leases.first..leases.end()).zip(replaced..) {
+                    if let Some(since) = self.displaced_at.remove(&(exchange.clone(), replaced)) {
+                        self.displaced_at.insert((exchange.clone(), lease), since);
+                    }
+                }
+            }
+            LeaseChange::Released { leases } => {
+                for lease in leases.first..leases.end() {
+                    self.displaced_at.remove(&(exchange.clone(), lease));
+                }
+            }
             _ => {}
         }
     }
@@ -126,6 +186,14 @@ impl Figures {
         self.moving.set(view.moving.into());
         self.waiting.set(view.waiting.into());
         self.advised.set(view.advice.iter().map(|advice| i64::from(advice.hosts)).sum());
+        let markets = &view.servers.markets;
+        let free: u32 = markets.iter().map(|market| market.free).sum();
+        let units: u32 = markets.iter().map(|market| market.units).sum();
+        for (state, servers) in STATES.into_iter().zip([free, units - free.min(units), view.servers.leaving])
+        {
+            self.servers.with_label_values(&[self.stream.as_str(), state]).set(servers.into());
+        }
+        self.unserved.set(markets.iter().map(|market| i64::from(market.waiting)).sum());
         for (reason, word) in REASONS {
             let planes = view.risks.get(&reason).copied().unwrap_or(0);
             self.at_risk.with_label_values(&[self.stream.as_str(), word]).set(planes.into());
@@ -185,12 +253,16 @@ impl Drop for Figures {
             &self.moving,
             &self.waiting,
             &self.advised,
+            &self.unserved,
         ];
         for gauge in gauges {
             gauge.set(0);
         }
         for (_, word) in REASONS {
             let _ = self.at_risk.remove_label_values(&[self.stream.as_str(), word]);
+        }
+        for state in STATES {
+            let _ = self.servers.remove_label_values(&[self.stream.as_str(), state]);
         }
         for resource in ["cpu", "memory"] {
             let _ = self.used.remove_label_values(&[self.stream.as_str(), resource]);

@@ -56,8 +56,11 @@ impl runtime::runner::View<Placement> for Reading {
         self.sequence = sequence;
         self.site.apply(at, event);
         // Bids come by the thousand, and show nowhere.
-        let shows_nowhere =
-            matches!(event, PlacementEvent::BidsReported { .. } | PlacementEvent::CommandRefused(_));
+        let shows_nowhere = match event {
+            PlacementEvent::CommandRefused(_) => true,
+            PlacementEvent::BidsReported { leases, .. } => leases.is_empty(),
+            _ => false,
+        };
         self.is_changed |= !shows_nowhere;
         if let Some(figures) = &mut self.figures {
             figures.tell(at, event);

@@ -131,7 +131,7 @@ impl Steward {
                 PlacementAnswer::Accepted(accepted) => ids.push(accepted.id),
                 // Reports of bids are answered to this principal, too; one that came twice is refused as stale.
                 PlacementAnswer::Refused(refused) => match refused.id {
-                    Some(id) if id.as_str().starts_with(crate::bids::ID_PREFIX) => {}
+                    Some(id) if id.as_str().starts_with(placement::machine::REPORT_PREFIX) => {}
                     _ => bail!("refused: {}", refused.refusal.message),
                 },
             }

@@ -54,6 +54,8 @@ impl World {
         let bus = Bus::memory();
         for spec in [
             layout::answer_stream(),
+            layout::order_stream(),
+            layout::command_stream("market", "main"),
             layout::command_stream("placement", "main"),
             layout::event_stream("placement", "main"),
             layout::event_stream("market", "main"),
@@ -99,6 +101,32 @@ impl World {
         }
     }
 
+    /// An exchange says what it decided in a turn.
+    async fn decides(&self, sequence: u64, events: &[Value]) {
+        let batch = json!({
+            "machine": "market", "stream": "main", "sequence": sequence, "at": "2026-01-01T00:00:00Z", "rules": 1,
+            "entries": [{"events": events}],
+        });
+        let told = subject::events("market", &"main".parse().unwrap());
+        let id = format!("row-{sequence}");
+        self.bus.publish(&told, &id, &[], Bytes::from(batch.to_string())).await.unwrap();
+    }
+
+    /// What a stream holds for a subject once it holds so many messages.
+    async fn messages(&self, stream: &str, filter: &str, count: usize) -> Vec<Value> {
+        let mut reader = self.bus.read(stream, filter, None).await.unwrap();
+        let mut found = Vec::new();
+        let read = async {
+            while found.len() < count {
+                for delivery in reader.next_batch(16, 1 << 20).await.unwrap() {
+                    found.push(serde_json::from_slice(&delivery.payload).unwrap());
+                }
+            }
+        };
+        tokio::time::timeout(CONDITION_WAIT_MAX, read).await.expect("too few messages");
+        found
+    }
+
     async fn clusters(&self) -> ClustersView {
         self.ask("clusters", json!({"tenant": "acme"})).await.unwrap()
     }
@@ -124,12 +152,7 @@ async fn a_site_is_configured_asked_and_goes_on_after_a_restart() {
         "options": [{"market": "dfw/gp", "limit": "0.030"}],
     });
     let placed = json!({"type": "BidPlaced", "number": 1, "by": "s1", "bid": bid});
-    let batch = json!({
-        "machine": "market", "stream": "main", "sequence": 5, "at": "2026-01-01T00:00:00Z", "rules": 1,
-        "entries": [{"events": [placed]}],
-    });
-    let told = subject::events("market", &"main".parse().unwrap());
-    world.bus.publish(&told, "row-5", &[], Bytes::from(batch.to_string())).await.unwrap();
+    world.decides(5, &[placed]).await;
     let exchange = "main".parse().unwrap();
     world.site_until("the bid is followed", |site| site.site.routed.get(&exchange) == Some(&5)).await;
     assert_eq!(world.clusters().await.clusters[0].bids, 1);
@@ -149,4 +172,55 @@ async fn a_site_is_configured_asked_and_goes_on_after_a_restart() {
     assert_eq!((site.site.planes, site.site.advice.iter().map(|advice| advice.hosts).sum::<u32>()), (1, 1));
     let again = world.clusters().await;
     assert_eq!(again.clusters.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn servers_are_offered_to_the_market_and_ordered_for_its_leases() {
+    let mut world = World::new().await;
+    let shell = world.start("one").await;
+    world.site_until("the configuration is in force", |site| site.site.hosts.len() == 2).await;
+    let settings = json!({"reserve": "0.001"});
+    let market = json!({"type": "MarketDefined", "market": 0, "id": "dfw/gp", "settings": settings});
+    world.decides(1, &[market]).await;
+    let offer = json!({
+        "type": "OfferServers", "id": "o1", "hypervisor": "h1", "market": "dfw/gp", "servers": ["a", "b"],
+    });
+    world.say(Role::Hypervisor, "h1", offer).await;
+    let commands = subject::command_stream("market", &"main".parse().unwrap());
+    let filter = "walras.v1.command.market.main.service.placement";
+    let told = world.messages(&commands, filter, 1).await;
+    let said = &told[0]["commands"][0];
+    assert_eq!(
+        (&said["type"], &said["source"], &said["units"]),
+        (&json!("SupplyOffered"), &json!("h1"), &json!(2))
+    );
+    let bid = json!({
+        "id": "b1", "tenant": "acme", "cluster": "prod", "pool": "p", "quantity": 1,
+        "options": [{"market": "dfw/gp", "limit": "0.030"}],
+    });
+    let placed = json!({"type": "BidPlaced", "number": 1, "by": "s1", "bid": bid});
+    let leases = json!({"first": 1, "units": 1});
+    let awarded = json!({"type": "UnitsAwarded", "number": 1, "market": 0, "leases": leases, "round": 1});
+    world.decides(2, &[placed, awarded]).await;
+    let orders = "walras.v1.order.hypervisor.h1";
+    let told = world.messages(subject::ORDER_STREAM, orders, 1).await;
+    let order = &told[0]["orders"][0];
+    assert_eq!((&order["server"], &order["generation"]), (&json!("a"), &json!(1)));
+    assert_eq!((&order["lease"]["lease"], &order["lease"]["tenant"]), (&json!(1), &json!("acme")));
+    // After a restart it goes on where it was: the departure displaces the lease, then the supply is stated.
+    drop(shell);
+    let _shell = world.start("two").await;
+    let gone_at = "2100-01-01T00:00:00Z";
+    let notice = json!({"type": "NoticeServers", "id": "n1", "hypervisor": "h1", "servers": ["a"], "gone_at": gone_at});
+    world.say(Role::Hypervisor, "h1", notice).await;
+    let told = world.messages(&commands, filter, 2).await;
+    let kinds: Vec<&Value> =
+        told[1]["commands"].as_array().unwrap().iter().map(|command| &command["type"]).collect();
+    assert_eq!(kinds, ["MoveLeases", "SupplyOffered"]);
+    assert_eq!(
+        (&told[1]["commands"][1]["units"], &told[1]["commands"][1]["cause"]),
+        (&json!(1), &json!("host"))
+    );
+    let site = world.site_until("the notice is heard", |site| site.site.servers.leaving == 1).await;
+    assert_eq!((site.site.servers.leases, site.site.servers.markets[0].free), (1, 1));
 }

@@ -32,9 +32,15 @@ impl Placement {
                 let record = StoreRecord { generation: *generation, terms: terms.clone() };
                 self.stores.insert(data_store.clone(), record);
             }
-            Event::BidsReported { exchange, sequence, placed, ended } => {
-                self.follow_bids(at, exchange, *sequence, placed, ended);
-            }
+            Event::BidsReported { .. } => self.exchange_reported(at, event),
+            Event::ServersOffered { .. }
+            | Event::ServersNoticed { .. }
+            | Event::ServersKept { .. }
+            | Event::ServersGone { .. }
+            | Event::LeaseDisplaced { .. }
+            | Event::LeaseUnserved { .. }
+            | Event::SupplyStated { .. }
+            | Event::ServerOrdered { .. } => self.servers_affected(event),
             Event::SiteRulesAdopted { rules } => self.rules_adopted(rules),
             Event::MovesDecided { moves } => self.decided(moves),
             Event::MovesWithdrawn => {

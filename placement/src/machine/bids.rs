@@ -1,22 +1,44 @@
-//! Bids as they come to stand and end: the only thing of the market that a plane's sleep depends on.
+//! What exchanges report: leases, for servers; bids as they come to stand and end, the only thing of the market that a
+//! plane's sleep depends on.
 
 use proto::market::BidNumber;
-use proto::placement::{BidStands, PlaneNumber};
+use proto::placement::{BidStands, PlacementEvent, PlaneNumber};
 use proto::{StreamName, Timestamp};
 
 use super::Placement;
 use super::digest::digest_of_bid;
 
 impl Placement {
+    /// Lets what an exchange decided take effect.
+    pub(super) fn exchange_reported(&mut self, at: Timestamp, event: &PlacementEvent) {
+        let PlacementEvent::BidsReported { exchange, sequence, part, markets, placed, leases, ended } = event
+        else {
+            return;
+        };
+        self.routed.insert(exchange.clone(), (*sequence, *part));
+        for named in markets {
+            self.servers.open(exchange, named);
+        }
+        for bid in placed {
+            self.servers.place(exchange, bid.bid, &bid.tenant, &bid.cluster);
+        }
+        for change in leases {
+            self.servers.change(exchange, *change);
+        }
+        for bid in ended {
+            self.servers.end_bid(exchange, *bid);
+        }
+        self.follow_bids(at, exchange, placed, ended);
+        self.time_servers();
+    }
+
     pub(super) fn follow_bids(
         &mut self,
         at: Timestamp,
         exchange: &StreamName,
-        sequence: u64,
         placed: &[BidStands],
         ended: &[BidNumber],
     ) {
-        self.routed.insert(exchange.clone(), sequence);
         for bid in placed {
             let Some(number) = self.plane_named(&bid.tenant, &bid.cluster).map(|plane| plane.number) else {
                 continue;

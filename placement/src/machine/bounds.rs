@@ -11,7 +11,7 @@ pub const DATA_STORES_MAX: usize = 1_024;
 /// Most zones, regions and kinds of taints that a site's hosts may ever have had.
 pub const NAMES_MAX: usize = 64;
 /// Most bids that are followed.
-pub const BIDS_MAX: usize = 1_000_000;
+pub const BIDS_MAX: usize = 4_000_000;
 /// Most exchanges whose bids are followed.
 pub const EXCHANGES_MAX: usize = 256;
 /// Most moves that a rule may allow at once.
@@ -27,6 +27,8 @@ pub const ADVICE_PAUSE_MICROSECONDS: i64 = 5_000_000;
 pub const SETTLES_MAX: u32 = 3;
 /// Most things that become due in one wake; the rest follow in the next.
 pub const DUE_MAX: usize = 1_024;
+/// Most leases that one statement of supply tells to be lost; of more it is stated again.
+pub const LOST_MAX: usize = 1_000;
 /// Resources that are packed: thousandths of a processor, MiB of memory, pods.
 pub const RESOURCES: usize = 3;
 /// A large host. Rooms beyond it are not told apart.

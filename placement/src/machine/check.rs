@@ -21,6 +21,7 @@ impl Placement {
         }
         self.check_hosts()?;
         self.check_moves()?;
+        self.servers.check().map_err(|details| Broken { invariant: "I2", details })?;
         let followed = |plane: &PlaneRecord| self.bids.values().filter(|of| **of == plane.number).count();
         let miscounted = self.planes.values().find(|plane| plane.bids as usize != followed(plane));
         hold(miscounted.is_none(), "I2", || format!("bids of {miscounted:?} are counted wrongly"))?;
@@ -113,6 +114,7 @@ impl Placement {
             anew.time_move(*number);
         }
         anew.time_advice();
+        anew.time_servers();
         anew.timers
     }
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::Placement;
 
 /// 128 bits of SHA-256 over what something is and how it is written.
-pub(super) fn digest(kind: u8, value: &impl Serialize) -> u128 {
+pub(crate) fn digest(kind: u8, value: &impl Serialize) -> u128 {
     let mut hasher = Sha256::new();
     hasher.update([kind]);
     // Records are plain data; writing them to memory cannot fail.
@@ -80,6 +80,7 @@ impl Placement {
         let names = (&self.zones, &self.regions, &self.taints, self.site.labels(), self.site.used());
         let begun: Vec<_> = self.begun.iter().collect();
         let routed: Vec<_> = self.routed.iter().collect();
+        sum = sum.wrapping_add(self.servers.sum());
         let moves = (begun, self.rollout.next_number());
         let advice = (&self.advice, self.advised_at, self.wants_advice);
         let rest = (&self.rules, &self.next, names, routed, moves, advice);

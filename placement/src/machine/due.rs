@@ -20,6 +20,8 @@ pub(super) enum Due {
     Sleep(PlaneNumber),
     /// What would help is to be worked out.
     Advice,
+    /// Servers are gone.
+    Servers,
 }
 
 /// Timers: at most one for each thing that can become due.

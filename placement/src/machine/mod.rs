@@ -13,14 +13,17 @@ mod check;
 mod cluster;
 mod digest;
 mod due;
+mod heard;
 mod host;
 mod plane;
 mod read;
 mod record;
 mod refuse;
 mod report;
+mod route;
 mod rules;
 mod save;
+mod servers;
 mod step;
 mod tell;
 mod wake;
@@ -38,12 +41,16 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use heard::{REPORT_PREFIX, reports};
 pub use read::{
     ClusterView, ClustersView, DataStoreView, HostView, OrderView, OrdersView, PlaneState, SiteView,
 };
+pub use route::route;
 
 use crate::rollout::Rollout;
+use crate::servers::Servers;
 use crate::site::{AtRisk, HostOrd, PlaneOrd, Site};
+pub(crate) use digest::digest;
 use due::Timers;
 use record::{Begun, HostRecord, PlaneRecord, StoreRecord};
 
@@ -77,8 +84,10 @@ pub struct Placement {
     /// The plane for which each standing bid is.
     bids: BTreeMap<(StreamName, BidNumber), PlaneNumber>,
     bids_sum: u128,
-    /// The last turn of each exchange whose bids were reported.
-    routed: BTreeMap<StreamName, u64>,
+    /// The last turn of each exchange that was reported, and its last part.
+    routed: BTreeMap<StreamName, (u64, u32)>,
+    /// Servers of hypervisors, and the leases on them.
+    servers: Servers,
     advice: Vec<HostsAdvised>,
     advised_at: Option<Timestamp>,
     wants_advice: bool,
@@ -190,6 +199,8 @@ impl Machine for Placement {
 
     fn tell(&self, decided: &Decided, out: &mut Vec<Publication>) {
         tell::answers(&self.stream, decided, out);
+        tell::orders(self, decided, out);
+        route::route_all(&self.stream, decided, out);
     }
 
     fn retell(

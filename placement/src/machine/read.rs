@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Placement;
 use super::record::{PlaneRecord, amount};
+use crate::servers::ServersView;
 
 /// How a plane is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -156,6 +157,8 @@ pub struct SiteView {
     pub advice: Vec<HostsAdvised>,
     /// The last turn of each exchange whose bids were reported.
     pub routed: std::collections::BTreeMap<StreamName, u64>,
+    /// Servers of hypervisors, and the leases on them.
+    pub servers: ServersView,
 }
 
 impl Placement {
@@ -256,7 +259,8 @@ impl Placement {
             moving: begun,
             waiting: (self.rollout.steps().count() as u32).saturating_sub(begun),
             advice: self.advice.clone(),
-            routed: self.routed.clone(),
+            routed: self.routed.iter().map(|(exchange, (turn, _))| (exchange.clone(), *turn)).collect(),
+            servers: self.servers.view(),
         }
     }
 }

@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use proto::Timestamp;
 use proto::envelope::RefusalReason;
 use proto::placement::{
-    BIDS_REPORTED_MAX, BidStands, MoveNumber, PlacementEvent, PlaneNumber, READY_HOSTS_MAX, ReportBids,
-    ReportPlane, ReportPlaneGone, WORKERS_MAX,
+    BIDS_REPORTED_MAX, BidStands, LEASES_REPORTED_MAX, MoveNumber, PlacementEvent, PlaneNumber,
+    READY_HOSTS_MAX, ReportBids, ReportPlane, ReportPlaneGone, WORKERS_MAX,
 };
 
 use super::bounds::{BIDS_MAX, EXCHANGES_MAX};
 use super::record::{PlaneRecord, size_for, size_named};
 use super::refuse::{Checked, refuse, within};
+use super::servers::Because;
 use super::{Events, Placement};
 
 impl Placement {
@@ -115,12 +116,16 @@ impl Placement {
         asked: &ReportBids,
         events: &mut Events,
     ) -> Checked<()> {
-        let ReportBids { exchange, sequence, placed, ended, .. } = asked;
+        let ReportBids { exchange, sequence, part, markets, placed, leases, ended, .. } = asked;
+        within("markets", markets.len() as u64, 0, BIDS_REPORTED_MAX as u64)?;
         within("placed", placed.len() as u64, 0, BIDS_REPORTED_MAX as u64)?;
+        within("leases", leases.len() as u64, 0, BIDS_REPORTED_MAX as u64)?;
         within("ended", ended.len() as u64, 0, BIDS_REPORTED_MAX as u64)?;
+        let units = leases.iter().map(|change| u64::from(change.leases().units)).sum();
+        within("leases", units, 0, LEASES_REPORTED_MAX)?;
         match self.routed.get(exchange) {
-            Some(known) if sequence <= known => {
-                let problem = format!("{known} was reported");
+            Some(known) if (*sequence, *part) <= *known => {
+                let problem = format!("part {} of turn {} was reported", known.1, known.0);
                 return refuse(RefusalReason::Stale, "sequence", sequence, problem);
             }
             None if self.routed.len() >= EXCHANGES_MAX => {
@@ -129,24 +134,30 @@ impl Placement {
             }
             _ => {}
         }
-        if self.bids.len() + placed.len() > BIDS_MAX {
+        if self.servers.counts()[3] + placed.len() > BIDS_MAX {
             let problem = format!("at most {BIDS_MAX} bids are followed");
             return refuse(RefusalReason::LimitReached, "placed", placed.len(), problem);
         }
-        // Bids for clusters that nobody knows are not followed.
         let number = |bid: &BidStands| Some(self.plane_named(&bid.tenant, &bid.cluster)?.number);
-        let placed: Vec<BidStands> = placed.iter().filter(|bid| number(bid).is_some()).cloned().collect();
         let wanted: BTreeSet<PlaneNumber> = placed.iter().filter_map(number).collect();
-        let is_theirs = |bid: &&u64| {
-            self.bids.contains_key(&(exchange.clone(), **bid))
-                || placed.iter().any(|placed| placed.bid == **bid)
+        let new: BTreeSet<u64> = placed.iter().map(|placed| placed.bid).collect();
+        // Of others nobody told.
+        let is_known = |bid: &&u64| new.contains(*bid) || self.servers.knows_bid(exchange, **bid);
+        let ended = ended.iter().filter(is_known).copied().collect();
+        let reported = PlacementEvent::BidsReported {
+            exchange: exchange.clone(),
+            sequence: *sequence,
+            part: *part,
+            markets: markets.clone(),
+            placed: placed.clone(),
+            leases: leases.clone(),
+            ended,
         };
-        let ended = ended.iter().filter(is_theirs).copied().collect();
-        let (exchange, sequence) = (exchange.clone(), *sequence);
-        self.emit(now, PlacementEvent::BidsReported { exchange, sequence, placed, ended }, events);
+        self.emit(now, reported, events);
         for number in wanted {
             self.rouse(now, number, events);
         }
+        self.settle_servers(now, &Because::default(), events);
         Ok(())
     }
 }

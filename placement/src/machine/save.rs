@@ -17,6 +17,7 @@ use super::due::{Due, Timers};
 use super::record::{Begun, HostRecord, PlaneRecord, StoreRecord};
 use super::{Counters, Placement};
 use crate::rollout::{Rollout, Step};
+use crate::servers::{SavedServers, Servers};
 use crate::site::{HostOrd, PlaneOrd, SavedHost, SavedPlane, SavedSite, Site};
 
 #[derive(Serialize, Deserialize)]
@@ -37,10 +38,11 @@ struct Saved {
     next_step: MoveNumber,
     begun: BTreeMap<MoveNumber, Begun>,
     bids: Vec<(StreamName, BidNumber, PlaneNumber)>,
-    routed: BTreeMap<StreamName, u64>,
+    routed: BTreeMap<StreamName, (u64, u32)>,
     advice: Vec<HostsAdvised>,
     advised_at: Option<Timestamp>,
     wants_advice: bool,
+    servers: SavedServers,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -88,6 +90,7 @@ impl Placement {
             bids: BTreeMap::new(),
             bids_sum: 0,
             routed: BTreeMap::new(),
+            servers: Servers::default(),
             advice: Vec::new(),
             advised_at: None,
             wants_advice: false,
@@ -153,6 +156,7 @@ impl Placement {
             advice: self.advice.clone(),
             advised_at: self.advised_at,
             wants_advice: self.wants_advice,
+            servers: self.servers.saved(),
         };
         // These are plain data; writing them to memory cannot fail.
         serde_json::to_vec(&saved).unwrap_or_default()
@@ -207,6 +211,8 @@ impl Placement {
         (state.routed, state.advice, state.advised_at) = (saved.routed, saved.advice, saved.advised_at);
         state.wants_advice = saved.wants_advice;
         state.time_advice();
+        state.servers = Servers::restored(saved.servers);
+        state.time_servers();
         state.seal();
         Ok(state)
     }

@@ -11,7 +11,7 @@ use super::{Events, Placement};
 const FOR_TENANTS: [Role; 3] = [Role::Gateway, Role::Operator, Role::Service];
 /// Who runs the site.
 const RUNS_SITE: [Role; 2] = [Role::Operator, Role::Service];
-/// Who knows hosts.
+/// Who knows hosts and servers.
 const KNOWS_HOSTS: [Role; 3] = [Role::Operator, Role::Service, Role::Hypervisor];
 
 impl Placement {
@@ -59,6 +59,14 @@ impl Placement {
                 Asked::ReportBids(asked) => {
                     may(&[Role::Service], "ReportBids").and_then(|()| self.bids_reported(now, asked, events))
                 }
+                Asked::OfferServers(asked) => may(&KNOWS_HOSTS, "OfferServers")
+                    .and_then(|()| self.offer_servers(now, sender, asked, events)),
+                Asked::NoticeServers(asked) => may(&KNOWS_HOSTS, "NoticeServers")
+                    .and_then(|()| self.notice_servers(now, sender, asked, events)),
+                Asked::KeepServers(asked) => may(&KNOWS_HOSTS, "KeepServers")
+                    .and_then(|()| self.keep_servers(now, sender, asked, events)),
+                Asked::ReportServersGone(asked) => may(&KNOWS_HOSTS, "ReportServersGone")
+                    .and_then(|()| self.servers_gone(now, sender, asked, events)),
                 Asked::AdoptSiteRules(asked) => {
                     may(&RUNS_SITE, "AdoptSiteRules").and_then(|()| self.adopt(now, &asked.rules, events))
                 }

@@ -3,14 +3,20 @@
 use std::collections::BTreeMap;
 
 use proto::envelope::{Answers, Refused};
-use proto::machine::{Command, Publication, Received};
-use proto::placement::{PlacementAccepted, PlacementAnswer, PlacementCommand, PlacementEvent};
+use proto::machine::{Command, Publication, Received, Role};
+use proto::placement::{
+    OrderedServer, PlacementAccepted, PlacementAnswer, PlacementCommand, PlacementEvent, ServerOrders,
+};
 use proto::{Machine, PrincipalId, StreamName, Timestamp, subject};
 
 use super::{Decided, Placement};
 
 /// `type` of a message of answers.
 const ANSWERS: &str = "walras.answers";
+/// `type` of a message of orders.
+const ORDERS: &str = "walras.orders";
+/// Orders of one message. Each has at most seven names of 64 letters, so that so many fit.
+const ORDERS_MAX: usize = 1_024;
 /// Answers of one message. Each has at most a few ids and a short text, so that so many fit.
 const ANSWERS_MAX: usize = 384;
 
@@ -26,6 +32,35 @@ pub(super) fn answers(stream: &StreamName, decided: &Decided, out: &mut Vec<Publ
     for (principal, answers) in letters {
         for answers in answers.chunks(ANSWERS_MAX) {
             out.push(letter(stream, decided.sequence, decided.at, principal, answers.to_vec()));
+        }
+    }
+}
+
+/// Tells hypervisors what their servers are to be.
+pub(super) fn orders(machine: &Placement, decided: &Decided, out: &mut Vec<Publication>) {
+    let mut letters: BTreeMap<&PrincipalId, Vec<OrderedServer>> = BTreeMap::new();
+    for event in &decided.events {
+        // A server that is gone at the end of the turn needs no order.
+        if let PlacementEvent::ServerOrdered { server, generation, order } = event
+            && let Some((hypervisor, name)) = machine.servers.name_of(*server)
+        {
+            let (server, generation, order) = (name.clone(), *generation, order.clone());
+            letters.entry(hypervisor).or_default().push(OrderedServer { server, generation, order });
+        }
+    }
+    for (hypervisor, orders) in letters {
+        for orders in orders.chunks(ORDERS_MAX) {
+            let letter = ServerOrders {
+                machine: Placement::NAME.to_owned(),
+                stream: machine.stream.clone(),
+                sequence: decided.sequence,
+                at: decided.at,
+                orders: orders.to_vec(),
+            };
+            let subject = subject::order(Role::Hypervisor, hypervisor);
+            // As above.
+            let payload = serde_json::to_vec(&letter).unwrap_or_default();
+            out.push(Publication { subject, kind: ORDERS, payload, durable: true });
         }
     }
 }

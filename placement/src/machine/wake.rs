@@ -21,12 +21,15 @@ impl Placement {
                 Due::Shrink(plane) => self.shrink(now, plane, events),
                 Due::Slow(plane) => self.ease(now, plane, events),
                 Due::Sleep(plane) => self.emit(now, PlacementEvent::PlaneSlept { plane }, events),
+                Due::Servers => self.servers_due(now, events),
                 Due::Advice => {
                     let advice = self.advise();
                     self.emit(now, PlacementEvent::HostsAdvised { advice }, events);
                 }
             }
-            if self.timers.first().is_some_and(|(at, still)| still == due && at <= now) {
+            // More servers may be gone than are taken off at once.
+            let is_servers = due == Due::Servers;
+            if self.timers.first().is_some_and(|(at, still)| still == due && at <= now && !is_servers) {
                 self.broke("I13", format!("{due:?} stays due"));
                 self.timers.set(due, None);
             }

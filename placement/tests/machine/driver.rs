@@ -373,11 +373,12 @@ impl World {
                 let hosts: u32 = advice.iter().map(|advice| advice.hosts).sum();
                 format!("advised {hosts}")
             }
+            event => super::servers::line(event),
         }
     }
 }
 
-fn word(value: &impl serde::Serialize) -> String {
+pub(crate) fn word(value: &impl serde::Serialize) -> String {
     serde_json::to_value(value).unwrap().as_str().unwrap().to_owned()
 }
 

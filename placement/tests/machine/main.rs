@@ -6,3 +6,4 @@ mod cases;
 mod driver;
 mod properties;
 mod refusals;
+mod servers;

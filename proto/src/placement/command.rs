@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::PlaneNumber;
+use super::server::{KeepServers, LeaseChange, MarketNamed, NoticeServers, OfferServers, ReportServersGone};
 use super::terms::{ClusterTerms, DataStoreTerms, HostTerms, KubernetesVersion, SiteRules};
 use crate::decode::tagged;
 use crate::id::{ClusterId, CommandId, DataStoreId, HostId, StreamName, TenantId};
@@ -150,6 +151,11 @@ pub struct ReportPlane {
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde passes a reference
+pub(super) fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // as above
 pub(super) fn is_false(flag: &bool) -> bool {
     !*flag
 }
@@ -176,7 +182,8 @@ pub struct BidStands {
     pub cluster: ClusterId,
 }
 
-/// Says which bids came to stand and which ended in one or more turns of an exchange.
+/// Says what a turn of an exchange means for a site: which bids came to stand and which ended, which leases were granted,
+/// noticed and released. What is too much for one command is said in parts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReportBids {
@@ -184,13 +191,24 @@ pub struct ReportBids {
     pub id: CommandId,
     /// Which exchange.
     pub exchange: StreamName,
-    /// The last turn that is reported; one that was reported already is refused.
+    /// The turn that is reported; one that was reported already is refused.
     pub sequence: u64,
+    /// Which part of the turn, counted from 0; one that was reported already is refused.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub part: u32,
+    /// Markets that were opened, with their numbers in the exchange.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4_096))]
+    pub markets: Vec<MarketNamed>,
     /// Bids that stand now.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4_096))]
     pub placed: Vec<BidStands>,
-    /// Bids that ended.
+    /// What became of leases, in order, after the bids that stand now.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 4_096))]
+    pub leases: Vec<LeaseChange>,
+    /// Bids that ended, last of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 4_096))]
     pub ended: Vec<BidNumber>,
@@ -232,8 +250,16 @@ pub enum PlacementCommand {
     ReportPlane(ReportPlane),
     /// A plane is gone.
     ReportPlaneGone(ReportPlaneGone),
-    /// Which bids stand.
+    /// What an exchange decided.
     ReportBids(ReportBids),
+    /// There are servers.
+    OfferServers(OfferServers),
+    /// Servers go.
+    NoticeServers(NoticeServers),
+    /// They stay after all.
+    KeepServers(KeepServers),
+    /// Servers are gone.
+    ReportServersGone(ReportServersGone),
     /// An operator changes the site's rules.
     AdoptSiteRules(AdoptSiteRules),
 }
@@ -255,6 +281,10 @@ impl<'de> Deserialize<'de> for PlacementCommand {
                 ReportPlane,
                 ReportPlaneGone,
                 ReportBids,
+                OfferServers,
+                NoticeServers,
+                KeepServers,
+                ReportServersGone,
                 AdoptSiteRules
             }
         )
@@ -276,6 +306,10 @@ impl Command for PlacementCommand {
             Self::ReportPlane(command) => &command.id,
             Self::ReportPlaneGone(command) => &command.id,
             Self::ReportBids(command) => &command.id,
+            Self::OfferServers(command) => &command.id,
+            Self::NoticeServers(command) => &command.id,
+            Self::KeepServers(command) => &command.id,
+            Self::ReportServersGone(command) => &command.id,
             Self::AdoptSiteRules(command) => &command.id,
         }
     }

@@ -3,14 +3,16 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::command::{BidStands, is_false};
+use super::command::{BidStands, is_false, is_zero};
+use super::server::{LeaseChange, MarketNamed, ServerOrder};
 use super::terms::{Amount, ClusterTerms, DataStoreTerms, Driver, HostTerms, KubernetesVersion, SiteRules};
-use super::{HostNumber, MoveNumber, PlaneNumber};
+use super::{HostNumber, MoveNumber, PlaneNumber, ServerNumber};
 use crate::envelope::Refusal;
 use crate::id::{
-    ClusterId, DataStoreId, HostId, PrincipalId, RegionName, SizeName, StreamName, TenantId, ZoneName,
+    ClusterId, DataStoreId, HostId, MarketId, PrincipalId, RegionName, ServerId, SizeName, StreamName,
+    TenantId, ZoneName,
 };
-use crate::market::BidNumber;
+use crate::market::{BidNumber, LeaseNumber, SupplyCause};
 use crate::time::Timestamp;
 
 /// Why a host is gone.
@@ -249,18 +251,111 @@ pub enum PlacementEvent {
         /// What it is.
         terms: DataStoreTerms,
     },
-    /// Which bids stand.
+    /// What an exchange decided.
     BidsReported {
-        /// Of which exchange.
+        /// Which exchange.
         exchange: StreamName,
-        /// The last turn that is reported.
+        /// The turn that is reported.
         sequence: u64,
+        /// Which part of it.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        part: u32,
+        /// Markets that were opened.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        markets: Vec<MarketNamed>,
         /// Bids that stand now.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         placed: Vec<BidStands>,
+        /// What became of leases, in order.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        leases: Vec<LeaseChange>,
         /// Bids that ended.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         ended: Vec<BidNumber>,
+    },
+    /// There are servers.
+    ServersOffered {
+        /// Whose.
+        hypervisor: PrincipalId,
+        /// In which market.
+        market: MarketId,
+        /// The number of the first that is new; the others follow.
+        first: ServerNumber,
+        /// Names of those that are new.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        servers: Vec<ServerId>,
+        /// Those that were known, and are told again what they are to serve.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        again: Vec<ServerNumber>,
+    },
+    /// Servers go: none counts as supply any more, every lease on them has to move.
+    ServersNoticed {
+        /// Which.
+        servers: Vec<ServerNumber>,
+        /// When they are gone.
+        gone_at: Timestamp,
+        /// How many of them have a lease.
+        leased: u32,
+    },
+    /// Servers stay.
+    ServersKept {
+        /// Which.
+        servers: Vec<ServerNumber>,
+    },
+    /// Servers are gone.
+    ServersGone {
+        /// Which.
+        servers: Vec<ServerNumber>,
+        /// Why.
+        cause: GoneCause,
+        /// How many leases were lost with them, without a notice that was over.
+        lost: u32,
+    },
+    /// A lease has to leave its server, because the server goes: the exchange is asked to give notice and another lease.
+    LeaseDisplaced {
+        /// Of which exchange.
+        exchange: StreamName,
+        /// Which lease.
+        lease: LeaseNumber,
+        /// When its server is gone.
+        gone_at: Timestamp,
+    },
+    /// A lease has notice and no server: the exchange is told that it is over.
+    LeaseUnserved {
+        /// Of which exchange.
+        exchange: StreamName,
+        /// Which lease.
+        lease: LeaseNumber,
+    },
+    /// What a hypervisor has in a market: the exchange is told.
+    SupplyStated {
+        /// Which exchange.
+        exchange: StreamName,
+        /// Which market.
+        market: MarketId,
+        /// Whose servers.
+        hypervisor: PrincipalId,
+        /// Grows with every statement about this hypervisor and market.
+        generation: u64,
+        /// Usable servers, leased or free, leaving ones left out.
+        units: u32,
+        /// Why the number is what it is.
+        cause: SupplyCause,
+        /// When servers that are no longer counted are gone.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        gone_at: Option<Timestamp>,
+        /// Leases whose server died.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        lost: Vec<LeaseNumber>,
+    },
+    /// What a server is to serve from now on.
+    ServerOrdered {
+        /// Which one.
+        server: ServerNumber,
+        /// Grows with every order of the site.
+        generation: u64,
+        /// The order.
+        order: ServerOrder,
     },
     /// The site has other rules.
     SiteRulesAdopted {

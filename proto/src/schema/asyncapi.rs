@@ -8,7 +8,7 @@ use crate::machine::Role;
 use crate::subject::ROOT;
 
 /// Who does what on which channel with which messages. `true`: the party sends, `false`: it reads.
-const OPERATIONS: [(Role, bool, &str, &[&str], &str); 14] = [
+const OPERATIONS: [(Role, bool, &str, &[&str], &str); 16] = [
     (Role::Storefront, true, "command", &["command", "commands"], "Bids for the tenants it is trusted for."),
     (Role::Storefront, false, "answer", &["answers"], "Answers, awards and notices of the bids it placed."),
     (
@@ -32,9 +32,11 @@ const OPERATIONS: [(Role, bool, &str, &[&str], &str); 14] = [
         true,
         "command",
         &["command", "commands", "placement-command", "placement-commands"],
-        "What servers (`SupplyOffered`) and hosts (`OfferHost`) it has, and which of these go (`NoticeHost`).",
+        "What servers it has (`OfferServers` to placement, or their number to the market: `SupplyOffered`), what hosts \
+         (`OfferHost`), and which of these go (`NoticeServers`, `NoticeHost`).",
     ),
     (Role::Hypervisor, false, "answer", &["answers", "placement-answers"], "Answers to what it offered."),
+    (Role::Hypervisor, false, "order", &["placement-orders"], "What each of its servers is to serve."),
     (
         Role::Operator,
         true,
@@ -57,6 +59,13 @@ const OPERATIONS: [(Role, bool, &str, &[&str], &str); 14] = [
         "answer",
         &["answers", "placement-answers"],
         "The owner of a stream answers each sender.",
+    ),
+    (
+        Role::Service,
+        true,
+        "order",
+        &["placement-orders"],
+        "The owner of a site says what servers are to serve.",
     ),
     (Role::Service, true, "price", &["report"], "The owner of an exchange reports each changed market."),
 ];
@@ -110,6 +119,16 @@ fn channels() -> Value {
             "description": "What concerns one sender of commands.",
             "parameters": { "principal": id("Who is answered.") },
             "messages": references(&["answers", "placement-answers"]),
+        },
+        "order": {
+            "address": format!("{ROOT}.order.{{role}}.{{principal}}"),
+            "description": "What one party is to do. Orders are kept and may come again: one for a server that is not newer \
+                than the last is not carried out.",
+            "parameters": {
+                "role": { "description": "Whose order it is.", "enum": ["hypervisor"] },
+                "principal": id("Who is to do it."),
+            },
+            "messages": references(&["placement-orders"]),
         },
         "query": {
             "address": format!("{ROOT}.query.{{machine}}.{{stream}}.{{question}}"),
@@ -222,6 +241,8 @@ fn messages() -> Value {
             "What one turn of placement decided. Readers tolerate fields they do not know."),
         "placement-answers": message("placement-answers.schema.json", "placement-answers", "Placement's answers",
             "What one turn of placement means for one principal. Readers tolerate fields they do not know."),
+        "placement-orders": message("placement-orders.schema.json", "placement-orders", "Placement's orders",
+            "What servers of one hypervisor are to be: for which lease, or empty. Readers tolerate fields they do not know."),
         "report": message("market-report.schema.json", "report", "Public figures",
             "Price, lowest winning bid, reserve, supply and demand of one market."),
     })

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::envelope::{Answers, Commands, EventBatch, Refused};
 use crate::market::{Answer, MarketCommand, MarketEvent, MarketReport};
-use crate::placement::{PlacementAnswer, PlacementCommand, PlacementEvent};
+use crate::placement::{PlacementAnswer, PlacementCommand, PlacementEvent, ServerOrders};
 
 /// A message's schema: its file, what it is called, what it is for.
 struct Message {
@@ -25,7 +25,7 @@ struct Message {
 }
 
 /// Every message there is. Append-only: names and files are public.
-const MESSAGES: [Message; 10] = [
+const MESSAGES: [Message; 11] = [
     Message {
         file: "market-command.schema.json",
         name: "market:command",
@@ -85,6 +85,12 @@ const MESSAGES: [Message; 10] = [
         name: "placement:answers",
         title: "Placement's answers to one principal",
         schema: written_by_us::<Answers<PlacementAnswer>>,
+    },
+    Message {
+        file: "placement-orders.schema.json",
+        name: "placement:orders",
+        title: "Placement's orders to one hypervisor",
+        schema: written_by_us::<ServerOrders>,
     },
 ];
 

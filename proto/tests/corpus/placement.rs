@@ -2,12 +2,14 @@
 
 use proto::envelope::{Answers, Commands, EventBatch, EventEntry, Refusal, RefusalReason, Refused};
 use proto::machine::CommandKey;
+use proto::market::{LeaseSpan, SupplyCause};
 use proto::placement::{
     AdoptSiteRules, Amount, Availability, BidStands, ChangeCluster, ClusterTerms, CreateCluster,
-    DataStoreTerms, DeleteCluster, Driver, GoneCause, HostTerms, HostsAdvised, KeepHost, KubernetesVersion,
-    Near, NoticeHost, OfferDataStore, OfferHost, PlacementAccepted, PlacementAnswer, PlacementCommand,
-    PlacementEvent, PlaneMove, PlaneOrder, ReplicaMove, ReportBids, ReportHostGone, ReportPlane,
-    ReportPlaneGone, Risk, RiskReason, SiteRules, WakeCluster,
+    DataStoreTerms, DeleteCluster, Driver, GoneCause, HostTerms, HostsAdvised, KeepHost, KeepServers,
+    KubernetesVersion, LeaseChange, MarketNamed, Near, NoticeHost, NoticeServers, OfferDataStore, OfferHost,
+    OfferServers, OrderedServer, PlacementAccepted, PlacementAnswer, PlacementCommand, PlacementEvent,
+    PlaneMove, PlaneOrder, ReplicaMove, ReportBids, ReportHostGone, ReportPlane, ReportPlaneGone,
+    ReportServersGone, Risk, RiskReason, ServedLease, ServerOrder, ServerOrders, SiteRules, WakeCluster,
 };
 
 use super::{Golden, LATER, NOON, each, each_kind, golden, id, instant, word};
@@ -16,7 +18,7 @@ type Commanded = Vec<(String, PlacementCommand)>;
 type Happened = Vec<(String, PlacementEvent)>;
 
 pub(super) fn all() -> Vec<Golden> {
-    [commands(), events(), answers()].concat()
+    [commands(), events(), answers(), orders()].concat()
 }
 
 fn one<T>(value: T) -> Vec<(String, T)> {
@@ -85,6 +87,45 @@ fn bid() -> BidStands {
     BidStands { bid: 7, tenant: id("acme"), cluster: id("prod") }
 }
 
+fn market() -> proto::MarketId {
+    "dfw/gp.large".parse().unwrap()
+}
+
+fn named() -> MarketNamed {
+    MarketNamed { market: 2, id: market() }
+}
+
+fn changes() -> Vec<LeaseChange> {
+    let leases = LeaseSpan { first: 40, units: 3 };
+    vec![
+        LeaseChange::Awarded { bid: 7, market: 2, leases, replaces: None },
+        LeaseChange::Awarded { bid: 7, market: 2, leases, replaces: Some(20) },
+        LeaseChange::Noticed { leases, gone_at: instant(LATER) },
+        LeaseChange::Withdrawn { leases },
+        LeaseChange::Released { leases },
+    ]
+}
+
+fn server_order(is_full: bool) -> ServerOrder {
+    let lease = ServedLease {
+        exchange: id("main"),
+        lease: 40,
+        market: market(),
+        tenant: id("acme"),
+        cluster: id("prod"),
+    };
+    ServerOrder { lease: is_full.then_some(lease), gone_at: is_full.then(|| instant(LATER)) }
+}
+
+fn orders() -> Vec<Golden> {
+    let order =
+        |is_full| OrderedServer { server: id("rack-1.a"), generation: 3, order: server_order(is_full) };
+    let (machine, stream) = ("placement".to_owned(), id("main"));
+    let orders = vec![order(false), order(true)];
+    let letter = ServerOrders { machine, stream, sequence: 12, at: instant(NOON), orders };
+    vec![golden("placement-orders", "", "all", &letter)]
+}
+
 fn commands() -> Vec<Golden> {
     use PlacementCommand as C;
     let create = |terms| {
@@ -114,9 +155,31 @@ fn commands() -> Vec<Golden> {
             slow: version.is_some(),
         })
     };
-    let bids = |placed, ended| {
-        C::ReportBids(ReportBids { id: id("r-3"), exchange: id("main"), sequence: 11, placed, ended })
+    let bids = |is_full: bool| {
+        C::ReportBids(ReportBids {
+            id: id("r-3"),
+            exchange: id("main"),
+            sequence: 11,
+            part: u32::from(is_full),
+            markets: if is_full { vec![named()] } else { Vec::new() },
+            placed: if is_full { vec![bid()] } else { Vec::new() },
+            leases: if is_full { changes() } else { Vec::new() },
+            ended: if is_full { vec![3, 4] } else { Vec::new() },
+        })
     };
+    let offered = C::OfferServers(OfferServers {
+        id: id("s-1"),
+        hypervisor: id("h1"),
+        market: market(),
+        servers: vec![id("rack-1.a"), id("rack-1.b")],
+    });
+    let noticed = |servers| {
+        let (id, hypervisor, gone_at) = (id("s-2"), id("h1"), instant(LATER));
+        C::NoticeServers(NoticeServers { id, hypervisor, servers, gone_at })
+    };
+    let kept = |servers| C::KeepServers(KeepServers { id: id("s-3"), hypervisor: id("h1"), servers });
+    let lost =
+        |servers| C::ReportServersGone(ReportServersGone { id: id("s-4"), hypervisor: id("h1"), servers });
     let host = id("node-1.dfw");
     let kinds: Vec<(&str, Commanded)> = each_kind!(PlacementCommand:
         CreateCluster => two(create(plain_terms()), create(full_terms())),
@@ -130,7 +193,11 @@ fn commands() -> Vec<Golden> {
         OfferDataStore => stores().into_iter().map(store).collect(),
         ReportPlane => two(report(&[], None), report(&["node-1.dfw", "node-2.dfw"], Some(VERSION))),
         ReportPlaneGone => one(C::ReportPlaneGone(ReportPlaneGone { id: id("r-2"), plane: 9 })),
-        ReportBids => two(bids(Vec::new(), Vec::new()), bids(vec![bid()], vec![3, 4])),
+        ReportBids => two(bids(false), bids(true)),
+        OfferServers => one(offered),
+        NoticeServers => two(noticed(Vec::new()), noticed(vec![id("rack-1.a")])),
+        KeepServers => two(kept(Vec::new()), kept(vec![id("rack-1.a")])),
+        ReportServersGone => two(lost(Vec::new()), lost(vec![id("rack-1.a")])),
         AdoptSiteRules => one(C::AdoptSiteRules(AdoptSiteRules { id: id("a-1"), rules: rules() })),
     );
     let mut files = Vec::new();
@@ -197,7 +264,34 @@ fn events() -> Vec<Golden> {
     };
     let store =
         |(name, terms)| (name, E::DataStoreOffered { data_store: id("sql-1.shared"), generation: 4, terms });
-    let bids = |placed, ended| E::BidsReported { exchange: id("main"), sequence: 11, placed, ended };
+    let bids = |is_full: bool| E::BidsReported {
+        exchange: id("main"),
+        sequence: 11,
+        part: u32::from(is_full),
+        markets: if is_full { vec![named()] } else { Vec::new() },
+        placed: if is_full { vec![bid()] } else { Vec::new() },
+        leases: if is_full { changes() } else { Vec::new() },
+        ended: if is_full { vec![3, 4] } else { Vec::new() },
+    };
+    let servers = |is_full: bool| E::ServersOffered {
+        hypervisor: id("h1"),
+        market: market(),
+        first: 5,
+        servers: if is_full { vec![id("rack-1.a")] } else { Vec::new() },
+        again: if is_full { vec![3] } else { Vec::new() },
+    };
+    let stated = |is_full: bool| E::SupplyStated {
+        exchange: id("main"),
+        market: market(),
+        hypervisor: id("h1"),
+        generation: 9,
+        units: 12,
+        cause: if is_full { SupplyCause::Host } else { SupplyCause::Ready },
+        gone_at: is_full.then(|| instant(LATER)),
+        lost: if is_full { vec![40] } else { Vec::new() },
+    };
+    let told = |is_full| E::ServerOrdered { server: 5, generation: 3, order: server_order(is_full) };
+    let (exchange, lease, gone_at) = (id("main"), 40, instant(LATER));
     let noon = || Some(instant(NOON));
     let kinds: Vec<(&str, Happened)> = each_kind!(PlacementEvent:
         CommandRefused => one(E::CommandRefused(refusal)),
@@ -215,7 +309,15 @@ fn events() -> Vec<Golden> {
         HostKept => one(E::HostKept { host: 2 }),
         HostGone => each!(GoneCause: NoticeEnded, Left, Died).into_iter().map(gone).collect(),
         DataStoreOffered => stores().into_iter().map(store).collect(),
-        BidsReported => two(bids(Vec::new(), Vec::new()), bids(vec![bid()], vec![3, 4])),
+        BidsReported => two(bids(false), bids(true)),
+        ServersOffered => two(servers(false), servers(true)),
+        ServersNoticed => one(E::ServersNoticed { servers: vec![5], gone_at: instant(LATER), leased: 1 }),
+        ServersKept => one(E::ServersKept { servers: vec![5] }),
+        ServersGone => one(E::ServersGone { servers: vec![5], cause: GoneCause::Died, lost: 1 }),
+        LeaseDisplaced => one(E::LeaseDisplaced { exchange, lease, gone_at }),
+        LeaseUnserved => one(E::LeaseUnserved { exchange: id("main"), lease }),
+        SupplyStated => two(stated(false), stated(true)),
+        ServerOrdered => two(told(false), told(true)),
         SiteRulesAdopted => one(E::SiteRulesAdopted { rules: rules() }),
         MovesDecided => two(decided(None, None), decided(Some(2), noon())),
         MovesWithdrawn => one(E::MovesWithdrawn),

@@ -175,6 +175,16 @@ declare! {
         "Replicas that were still on a host when it was gone.";
     HOST_NOTICE_LEAD: PLACEMENT, "host_notice_lead", Seconds, Histogram(NOTICE_SECONDS), ["stream"],
         "Time between a host's notice and the instant it is gone.";
+    SERVERS: PLACEMENT, "", Count("servers"), Gauge, ["stream", "state"],
+        "Servers of hypervisors, by state: free, leased, leaving.";
+    LEASES_UNSERVED: PLACEMENT, "waiting", Count("leases"), Gauge, ["stream"],
+        "Leases that wait for a server, in markets where hypervisors have offered servers here.";
+    LEASES_DISPLACED: PLACEMENT, "leases_displaced", Total, Counter, ["stream"],
+        "Leases that had to move because their server was announced to go.";
+    LEASES_LOST: PLACEMENT, "leases_lost", Total, Counter, ["stream"],
+        "Leases whose server was gone before a notice to them was over.";
+    LEASE_REPLACEMENT: PLACEMENT, "lease_replacement", Seconds, Histogram(NOTICE_SECONDS), ["stream"],
+        "Time from the announcement that a lease's server goes to a server for the lease that takes its place.";
     MOVE_DURATION: PLACEMENT, "move_duration", Seconds, Histogram(NOTICE_SECONDS), ["stream"],
         "Time from the beginning of a move to its end.";
 

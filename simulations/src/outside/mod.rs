@@ -3,10 +3,12 @@
 
 mod clusters;
 mod hypervisor;
+mod servers;
 mod storefront;
 
 pub use clusters::Clusters;
 pub use hypervisor::{Hypervisor, HypervisorHabits};
+pub use servers::{Said, ServerHypervisor};
 pub use storefront::{Habits, Storefront};
 
 use proto::{MarketId, Price};

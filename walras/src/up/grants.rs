@@ -1,4 +1,4 @@
-//! Tells the demo's hypervisors which leases were granted, as placement will once it gives leases their servers.
+//! Tells the demo's hypervisors which leases were granted, where no placement gives leases their servers.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -11,7 +11,7 @@ use proto::{Price, PrincipalId, StreamName, TenantId, Timestamp};
 use runtime::config::{Config, ExchangeSettings};
 use runtime::nats::access::{Access, Party, ServiceRole, ServiceUser, Storefront};
 use simulations::chance::Chance;
-use simulations::outside::{self, Habits, Hypervisor, HypervisorHabits, Listing};
+use simulations::outside::{self, Habits, Hypervisor, HypervisorHabits, Listing, ServerHypervisor};
 
 use super::demo;
 use super::keys::Keys;
@@ -181,10 +181,16 @@ impl Parties {
                     interval_milliseconds: 1_500,
                     ..HypervisorHabits::default()
                 };
-                let generation = now.micros().unsigned_abs();
-                demo::Party::Hypervisor(Box::new(Hypervisor::new(
-                    principal, &listings, habits, &run, generation, now, fork,
-                )))
+                if let Some(site) = config.placement.sites.keys().next() {
+                    let party = ServerHypervisor::new(principal, &listings, habits, &run, now, fork);
+                    demo::Party::Servers(Box::new(party), site.clone())
+                } else {
+                    // Nobody tells servers apart.
+                    let generation = now.micros().unsigned_abs();
+                    demo::Party::Hypervisor(Box::new(Hypervisor::new(
+                        principal, &listings, habits, &run, generation, now, fork,
+                    )))
+                }
             } else {
                 let standing = u64::from(config.demo.servers_per_market) * listings.len() as u64 / 2;
                 let habits = Habits {
