@@ -8,6 +8,7 @@
 pub mod billing;
 pub mod book;
 pub mod clear;
+pub mod counterfactual;
 pub mod joint;
 mod machine;
 pub mod view;

@@ -179,6 +179,8 @@ ids! {
     TaintName, "taint", is_label, "letters, digits, -, _, . and /", "^[A-Za-z0-9_./-]{1,64}$";
     /// A tenant.
     TenantId, "tenant", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
+    /// A tenant's webhook.
+    WebhookId, "webhook", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
     /// A zone: hosts that may fail together.
     ZoneName, "zone", is_token, "letters, digits, - and _", "^[A-Za-z0-9_-]{1,64}$";
 }

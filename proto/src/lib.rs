@@ -3,7 +3,7 @@
 //! This crate may not see a clock, a socket, a file, a thread or a random number. It holds typed ids
 //! ([`id`]), exact money ([`money`]), time ([`time`]), the subjects of the bus ([`subject`]), what travels on
 //! them ([`envelope`]) and its description for others ([`schema`]), commands, events and answers of the market
-//! ([`market`]) and of placement ([`placement`]), what a worker and its control plane say to one another ([`worker`]),
+//! ([`market`]), of placement ([`placement`]) and of webhooks ([`webhook`]), what a worker and its control plane say to one another ([`worker`]),
 //! and the contract every deciding part of the system fulfils ([`machine`]).
 
 pub mod decode;
@@ -16,11 +16,12 @@ pub mod placement;
 pub mod schema;
 pub mod subject;
 pub mod time;
+pub mod webhook;
 pub mod worker;
 
 pub use id::{
     BidId, ClassName, ClusterId, CommandId, DataStoreId, HostId, MarketId, PoolId, PrincipalId, RegionName,
-    SizeName, SourceId, StreamName, TaintName, TenantId, ZoneName,
+    SizeName, SourceId, StreamName, TaintName, TenantId, WebhookId, ZoneName,
 };
 pub use machine::{Machine, Publication, Role, Sender, StateHash};
 pub use money::{Charge, Price};

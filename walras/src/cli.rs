@@ -6,9 +6,10 @@ use clap::{Args, Parser, Subcommand};
 use market::billing::Month;
 use proto::market::BidOption;
 use proto::placement::KubernetesVersion;
+use proto::webhook::FactKind;
 use proto::{
     BidId, ClusterId, CommandId, DataStoreId, MarketId, PoolId, Price, RegionName, StreamName, TenantId,
-    Timestamp,
+    Timestamp, WebhookId,
 };
 use runtime::config::ConfigFlags;
 
@@ -57,6 +58,9 @@ pub enum Command {
     /// Clusters: hosted control planes for your workers.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Be told over HTTP what happens to your bids.
+    #[command(subcommand)]
+    Webhook(WebhookCommand),
     /// List your units that have to leave.
     Notices(ReadArgs),
     /// Show today's prices, or one market's history.
@@ -343,6 +347,62 @@ pub struct OrderArgs {
     pub connection: Connection,
 }
 
+/// What is asked about webhooks.
+#[derive(Clone, Debug, Subcommand)]
+pub enum WebhookCommand {
+    /// Be told at an address; a webhook of the same name is replaced.
+    Set(SetWebhookArgs),
+    /// List your webhooks.
+    List(ReadArgs),
+    /// Be told no more.
+    Remove(NamedWebhookArgs),
+    /// Show what deliveries are signed with.
+    Secret(NamedWebhookArgs),
+    /// List what is still to be told, and what was given up.
+    Deliveries(ReadArgs),
+    /// Try a delivery now that waits or was given up.
+    Again(AgainArgs),
+}
+
+/// Where to be told.
+#[derive(Clone, Debug, Args)]
+pub struct SetWebhookArgs {
+    /// The webhook's name.
+    pub webhook: WebhookId,
+    /// Where to: an `https` or `http` address.
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+    /// A kind of facts: won, notice, withdrawn, delayed, ready, dead, lost, released, expired; may be repeated; all where none is named.
+    #[arg(long = "kind", value_parser = crate::client::fact_kind)]
+    pub kinds: Vec<FactKind>,
+    /// Each lease by itself, with the keys that readers of another spot service's webhook know.
+    #[arg(long)]
+    pub legacy: bool,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Which webhook.
+#[derive(Clone, Debug, Args)]
+pub struct NamedWebhookArgs {
+    /// The webhook's name.
+    pub webhook: WebhookId,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
+/// Which delivery.
+#[derive(Clone, Debug, Args)]
+pub struct AgainArgs {
+    /// The delivery's number.
+    pub delivery: u64,
+    /// Where the gateway is and who asks.
+    #[command(flatten)]
+    pub connection: Connection,
+}
+
 /// Which bid is to be explained.
 #[derive(Clone, Debug, Args)]
 pub struct WhyArgs {
@@ -425,6 +485,34 @@ pub struct ReplayArgs {
 pub enum SimulateCommand {
     /// Run seeds with faults and check every invariant.
     Swarm(SwarmArgs),
+    /// Say what a bid would have won and cost since an instant, from the journal.
+    Counterfactual(Box<CounterfactualArgs>),
+}
+
+/// Which bid, since when.
+#[derive(Clone, Debug, Args)]
+pub struct CounterfactualArgs {
+    /// Since when, as RFC 3339.
+    #[arg(long)]
+    pub since: Timestamp,
+    /// Until when; the journal's end where it is missing.
+    #[arg(long)]
+    pub until: Option<Timestamp>,
+    /// Which exchange; the first one where it is missing.
+    #[arg(long)]
+    pub exchange: Option<StreamName>,
+    /// An on-demand order, not a bid.
+    #[arg(long)]
+    pub on_demand: bool,
+    /// What would have been wanted.
+    #[command(flatten)]
+    pub terms: TermsArgs,
+    /// Print JSON, for programs.
+    #[arg(long)]
+    pub json: bool,
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigFlags,
 }
 
 /// Which seeds to run.
@@ -464,6 +552,9 @@ mod tests {
             "walras cluster upgrade prod v1.36.0",
             "walras order --quantity 2 --market eu-alder-1/gp.large",
             "walras why first",
+            "walras simulate counterfactual --since 2026-11-01T00:00:00Z --quantity 4 --option dfw/gp.large=0.030",
+            "walras webhook set ops --to https://example.org/hook --kind notice --kind lost --legacy",
+            "walras webhook again 7",
             "walras quote --units 4 --option eu-alder-1/gp.large --option iad/gp.large",
             "walras nats-accounts --config walras.toml",
             "walras replay --audit --json",

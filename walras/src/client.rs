@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use proto::webhook::FactKind;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -98,6 +99,16 @@ impl Client {
         let request =
             self.agent.delete(format!("{}{path}", self.url)).header("authorization", self.authorization());
         self.read(request.call())
+    }
+
+    /// `PUT path` with a JSON body.
+    ///
+    /// # Errors
+    /// As [`Client::get`].
+    pub fn put<A: DeserializeOwned>(&self, path: &str, body: &impl Serialize) -> Result<A> {
+        let request =
+            self.agent.put(format!("{}{path}", self.url)).header("authorization", self.authorization());
+        self.read(request.header("content-type", "application/json").send(serde_json::to_vec(body)?))
     }
 
     /// `POST path` with a JSON body.
@@ -219,6 +230,16 @@ fn refusal(text: &str) -> anyhow::Error {
         Ok(problem) => anyhow::anyhow!("{}: {}", problem.title, problem.detail),
         Err(_) => anyhow::anyhow!("the gateway answered: {}", proto::id::shorten(text)),
     }
+}
+
+/// A kind of facts from the command line.
+///
+/// # Errors
+/// What is none, with those there are.
+pub fn fact_kind(text: &str) -> Result<FactKind, String> {
+    let all = FactKind::ALL;
+    let words = all.map(FactKind::word).join(", ");
+    all.into_iter().find(|kind| kind.word() == text).ok_or_else(|| format!("must be one of {words}"))
 }
 
 /// Reads `MARKET=LIMIT`.

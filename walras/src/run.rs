@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::cli::{Command, SimulateCommand};
-use crate::commands::{bids, broker, clusters, files, leases, prices, replay, simulate};
+use crate::commands::{
+    bids, broker, clusters, counterfactual, files, leases, prices, replay, simulate, webhooks,
+};
 
 /// A command that was refused, or input that is wrong.
 const REFUSED: u8 = 2;
@@ -32,6 +34,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Leases(arguments) => leases::leases(&arguments),
         Command::Bill(arguments) => leases::bill(&arguments),
         Command::Cluster(command) => clusters::run(&command),
+        Command::Webhook(command) => webhooks::run(&command),
         Command::Notices(arguments) => bids::notices(&arguments),
         Command::Prices(arguments) => prices::prices(&arguments),
         Command::Quote(arguments) => prices::quote(&arguments),
@@ -41,6 +44,7 @@ pub fn run(command: Command) -> ExitCode {
         Command::Schema(arguments) => files::schema(&arguments),
         Command::Replay(arguments) => replay::replay(&arguments),
         Command::Simulate(SimulateCommand::Swarm(arguments)) => simulate::swarm(&arguments),
+        Command::Simulate(SimulateCommand::Counterfactual(arguments)) => counterfactual::run(&arguments),
     };
     finish(outcome)
 }

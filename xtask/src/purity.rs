@@ -10,8 +10,18 @@ use crate::process;
 use crate::tree::{self, Package};
 
 /// The packages that decide.
-const CORES: [&str; 9] =
-    ["proto", "market", "placement", "controlplane", "turn", "simulations", "cluster", "tunnel", "life"];
+const CORES: [&str; 10] = [
+    "proto",
+    "market",
+    "webhook",
+    "placement",
+    "controlplane",
+    "turn",
+    "simulations",
+    "cluster",
+    "tunnel",
+    "life",
+];
 
 /// Package whose tree is known to be impure. That the check finds it so shows in every run that it can fail.
 const CONTROL: &str = "runtime";
@@ -27,6 +37,7 @@ const ALLOWED: &[&str] = &[
     // Our own.
     "proto",
     "market",
+    "webhook",
     "placement",
     "controlplane",
     "turn",

@@ -7,7 +7,7 @@ use proto::{BidId, MarketId, Price, TenantId, Timestamp};
 
 use super::Market;
 use super::bid::{Bid, Status};
-use super::lease::Stand;
+use super::lease::{Stand, Worker};
 
 /// Leases of a bid that are in one state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct LeaseView {
     pub market: MarketNumber,
     /// By when they were told that a server is there, while they wait for one.
     pub available_by: Option<Timestamp>,
+    /// Whether they have a server without a ready worker so far.
+    pub is_booting: bool,
     /// When they are gone and why, while they leave.
     pub leaving: Option<(Timestamp, LossReason)>,
 }
@@ -126,7 +128,8 @@ impl Market {
                     Stand::Served | Stand::Waiting => None,
                 };
                 let available_by = (span.stand == Stand::Waiting).then_some(span.until);
-                LeaseView { leases: span.leases(), market: span.market, available_by, leaving }
+                let is_booting = span.stand != Stand::Waiting && span.worker == Worker::Booting;
+                LeaseView { leases: span.leases(), market: span.market, available_by, is_booting, leaving }
             })
             .collect();
         leases.reverse();

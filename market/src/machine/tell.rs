@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use proto::envelope::{MESSAGE_BYTES_MAX, Refused};
 use proto::machine::{Command, Publication, Received};
 use proto::market::{
-    Accepted, Answer, Awarded, Delayed, Expired, MarketCommand, MarketEvent, MarketNumber, MarketReport,
-    Noticed, Released, Withdrawn,
+    Accepted, Answer, Awarded, Delayed, Died, Expired, MarketCommand, MarketEvent, MarketNumber,
+    MarketReport, Noticed, Readied, Released, Withdrawn,
 };
 use proto::{BidId, Machine, MarketId, Price, PrincipalId, StreamName, Timestamp, subject};
 use serde::Serialize;
@@ -183,15 +183,25 @@ impl Market {
             MarketEvent::UnitsAwarded { number, market, leases, round, available_by }
             | MarketEvent::UnitsMoved { number, market, leases, round, available_by, .. } => {
                 let bid = named(number)?;
-                let (market, price) = self.place_and_price(bid, market)?;
-                let (tenant, name, cluster, pool) = names(bid);
-                let awarded =
-                    Awarded { tenant, bid: name, cluster, pool, market, leases, round, price, available_by };
+                let (market, limit, price) = self.place_and_price(bid, market)?;
+                let (tenant, bid_name, cluster, pool) = names(bid);
+                let awarded = Awarded {
+                    tenant,
+                    bid: bid_name,
+                    cluster,
+                    pool,
+                    market,
+                    leases,
+                    round,
+                    limit,
+                    price,
+                    available_by,
+                };
                 (bid, Answer::Awarded(awarded))
             }
             MarketEvent::NoticeGiven { number, market, leases, round, gone_at, reason, kept_by } => {
                 let bid = named(number)?;
-                let (market, price) = self.place_and_price(bid, market)?;
+                let (market, limit, price) = self.place_and_price(bid, market)?;
                 let (tenant, name, cluster, pool) = names(bid);
                 let noticed = Noticed {
                     tenant,
@@ -203,6 +213,7 @@ impl Market {
                     round,
                     gone_at,
                     reason,
+                    limit,
                     price,
                     kept_by,
                 };
@@ -219,6 +230,16 @@ impl Market {
                 let delayed = Delayed { tenant, bid: name, market, leases, round, available_by };
                 (bid, Answer::Delayed(delayed))
             }
+            MarketEvent::WorkersReady { number, market, leases } => {
+                let (bid, market) = (named(number)?, self.market(market)?.id.clone());
+                let (tenant, name, ..) = names(bid);
+                (bid, Answer::Ready(Readied { tenant, bid: name, market, leases }))
+            }
+            MarketEvent::WorkersDead { number, market, leases, since } => {
+                let (bid, market) = (named(number)?, self.market(market)?.id.clone());
+                let (tenant, name, ..) = names(bid);
+                (bid, Answer::Dead(Died { tenant, bid: name, market, leases, since }))
+            }
             MarketEvent::UnitsReleased { number, market, leases, reason } => {
                 let (bid, market) = (named(number)?, self.market(market)?.id.clone());
                 let (tenant, name, ..) = names(bid);
@@ -233,12 +254,17 @@ impl Market {
         })
     }
 
-    /// A market's name, and what a unit of a bid pays there as of the last round.
-    fn place_and_price(&self, bid: &Bid, number: MarketNumber) -> Option<(MarketId, Option<Price>)> {
+    /// A market's name, a bid's limit there, and what a unit of it pays there as of the last round.
+    fn place_and_price(
+        &self,
+        bid: &Bid,
+        number: MarketNumber,
+    ) -> Option<(MarketId, Option<Price>, Option<Price>)> {
         let record = self.market(number)?;
+        let limit = bid.limit_in(number).and_then(Price::from_micros);
         let price =
             if bid.is_order() { record.order_price(bid) } else { record.told.and_then(|told| told.price) };
-        Some((record.id.clone(), price))
+        Some((record.id.clone(), limit, price))
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) enum Metered {
 
 /// What a server costs an on-demand order per hour: the market's on-demand price, but no more than the order's limit. None of
 /// another bid. There is a price as long as orders stand.
-fn order_price(bid: &Bid, market: &Market) -> Option<Price> {
+pub(super) fn order_price(bid: &Bid, market: &Market) -> Option<Price> {
     let limit = bid.limit_in(&market.id).filter(|_| bid.on_demand)?;
     market.settings.on_demand_price.map(|price| price.min(limit))
 }

@@ -1,13 +1,14 @@
 //! What one event means to those whom it concerns, told with the names that a view knows.
 
 use proto::market::{
-    Answer, Awarded, BidNumber, Delayed, Expired, MarketEvent, MarketNumber, MarketReport, Noticed, Released,
-    Withdrawn,
+    Answer, Awarded, BidNumber, Delayed, Died, Expired, MarketEvent, MarketNumber, MarketReport, Noticed,
+    Readied, Released, Withdrawn,
 };
 use proto::{MarketId, Price, TenantId, Timestamp};
 
 use super::View;
 use super::bid::Bid;
+use super::bills::order_price;
 
 /// Something told to those whom it concerns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,7 @@ impl View {
                 self.own(*number, *market, |bid, market, price| {
                     let (tenant, id) = (bid.tenant.clone(), bid.id.clone());
                     let (cluster, pool) = (bid.cluster.clone(), bid.pool.clone());
+                    let limit = bid.limit_in(&market);
                     Answer::Awarded(Awarded {
                         tenant,
                         bid: id,
@@ -40,6 +42,7 @@ impl View {
                         market,
                         leases,
                         round,
+                        limit,
                         price,
                         available_by,
                     })
@@ -51,6 +54,7 @@ impl View {
                 self.own(*number, *market, |bid, market, price| {
                     let (tenant, id) = (bid.tenant.clone(), bid.id.clone());
                     let (cluster, pool) = (bid.cluster.clone(), bid.pool.clone());
+                    let limit = bid.limit_in(&market);
                     Answer::NoticeGiven(Noticed {
                         tenant,
                         bid: id,
@@ -61,6 +65,7 @@ impl View {
                         round,
                         gone_at,
                         reason,
+                        limit,
                         price,
                         kept_by,
                     })
@@ -92,6 +97,26 @@ impl View {
                 let expired = Expired { tenant: bid.tenant.clone(), bid: bid.id.clone() };
                 Some(Told::Tenant(bid.tenant.clone(), Answer::Expired(expired)))
             }
+            other => self.told_of_workers(other),
+        }
+    }
+
+    fn told_of_workers(&self, event: &MarketEvent) -> Option<Told> {
+        match event {
+            MarketEvent::WorkersReady { number, market, leases } => {
+                let leases = *leases;
+                self.own(*number, *market, |bid, market, _| {
+                    let (tenant, bid) = (bid.tenant.clone(), bid.id.clone());
+                    Answer::Ready(Readied { tenant, bid, market, leases })
+                })
+            }
+            MarketEvent::WorkersDead { number, market, leases, since } => {
+                let (leases, since) = (*leases, *since);
+                self.own(*number, *market, |bid, market, _| {
+                    let (tenant, bid) = (bid.tenant.clone(), bid.id.clone());
+                    Answer::Dead(Died { tenant, bid, market, leases, since })
+                })
+            }
             _ => None,
         }
     }
@@ -104,6 +129,7 @@ impl View {
     ) -> Option<Told> {
         let bid = self.bids.get(&number)?;
         let market = self.markets.get(&market)?;
-        Some(Told::Tenant(bid.tenant.clone(), answer(bid, market.id.clone(), market.prices.price)))
+        let price = if bid.on_demand { order_price(bid, market) } else { market.prices.price };
+        Some(Told::Tenant(bid.tenant.clone(), answer(bid, market.id.clone(), price)))
     }
 }

@@ -65,6 +65,9 @@ pub struct Awarded {
     pub leases: LeaseSpan,
     /// In which round.
     pub round: RoundNumber,
+    /// The bid's limit there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Price>,
     /// The price per hour as of this round.
     pub price: Option<Price>,
     /// When a server will be there at the latest, if all are still occupied.
@@ -93,6 +96,9 @@ pub struct Noticed {
     pub gone_at: Timestamp,
     /// Why.
     pub reason: LossReason,
+    /// The bid's limit there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Price>,
     /// The price per hour as of this round.
     pub price: Option<Price>,
     /// The least limit that would have kept them, if a limit could have.
@@ -130,6 +136,34 @@ pub struct Withdrawn {
     pub leases: LeaseSpan,
     /// In which round.
     pub round: RoundNumber,
+}
+
+/// Leases have ready workers: they are charged from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Readied {
+    /// Whose bid.
+    pub tenant: TenantId,
+    /// Which bid.
+    pub bid: BidId,
+    /// Where.
+    pub market: MarketId,
+    /// The leases.
+    pub leases: LeaseSpan,
+}
+
+/// Workers of leases are dead: nothing is charged until they are ready again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Died {
+    /// Whose bid.
+    pub tenant: TenantId,
+    /// Which bid.
+    pub bid: BidId,
+    /// Where.
+    pub market: MarketId,
+    /// The leases.
+    pub leases: LeaseSpan,
+    /// Since when: nothing is charged from then on.
+    pub since: Timestamp,
 }
 
 /// Leases are over.
@@ -172,6 +206,10 @@ pub enum Answer {
     NoticeWithdrawn(Withdrawn),
     /// Units that wait for a server get it later than they were told.
     Delayed(Delayed),
+    /// Leases have ready workers.
+    Ready(Readied),
+    /// Workers of leases are dead.
+    Dead(Died),
     /// Leases are over.
     Released(Released),
     /// A bid's time is over.

@@ -6,7 +6,8 @@ mod event;
 mod terms;
 
 pub use answer::{
-    Accepted, Answer, Awarded, BidState, Delayed, Expired, MarketReport, Noticed, Released, Withdrawn,
+    Accepted, Answer, Awarded, BidState, Delayed, Died, Expired, MarketReport, Noticed, Readied, Released,
+    Withdrawn,
 };
 pub use command::{
     AcknowledgeNotice, AdoptRules, AdoptTrust, AmendBid, CancelBid, DefineMarket, MarketCommand, MoveLeases,

@@ -15,14 +15,14 @@ const OPERATIONS: [(Role, bool, &str, &[&str], &str); 14] = [
         Role::Gateway,
         true,
         "command",
-        &["command", "commands", "placement-command", "placement-commands"],
-        "Bids and clusters of tenants whose tokens it has checked.",
+        &["command", "commands", "placement-command", "placement-commands", "webhook-command"],
+        "Bids, clusters and webhooks of tenants whose tokens it has checked.",
     ),
     (
         Role::Gateway,
         false,
         "answer",
-        &["answers", "placement-answers"],
+        &["answers", "placement-answers", "webhook-answers"],
         "Answers, awards and notices of what it asked.",
     ),
     (Role::Gateway, false, "event", &["events"], "Everything, to answer readers from its own view."),
@@ -47,7 +47,7 @@ const OPERATIONS: [(Role, bool, &str, &[&str], &str); 14] = [
         Role::Service,
         true,
         "event",
-        &["events", "placement-events"],
+        &["events", "placement-events", "webhook-events"],
         "The owner of a stream says what it decided.",
     ),
     (Role::Service, false, "query", &["question"], "The owner of a stream answers from a view of it."),
@@ -55,7 +55,7 @@ const OPERATIONS: [(Role, bool, &str, &[&str], &str); 14] = [
         Role::Service,
         true,
         "answer",
-        &["answers", "placement-answers"],
+        &["answers", "placement-answers", "webhook-answers"],
         "The owner of a stream answers each sender.",
     ),
     (Role::Service, true, "price", &["report"], "The owner of an exchange reports each changed market."),
@@ -81,7 +81,8 @@ pub(super) fn document() -> Value {
 
 fn channels() -> Value {
     let stream = id("The machine's stream: for the market, the exchange; for placement, the site.");
-    let machine = json!({ "description": "The machine that decides.", "enum": ["market", "placement"] });
+    let machine =
+        json!({ "description": "The machine that decides.", "enum": ["market", "placement", "webhook"] });
     let role = json!({
         "description": "What the sender is; the broker's permissions fix it.",
         "enum": Role::ALL.map(Role::token),
@@ -96,20 +97,20 @@ fn channels() -> Value {
                  and as often as it is sent."
             ),
             "parameters": { "machine": &machine, "stream": &stream, "role": role, "principal": &sender },
-            "messages": references(&["command", "commands", "placement-command", "placement-commands"]),
+            "messages": references(&["command", "commands", "placement-command", "placement-commands", "webhook-command"]),
         },
         "event": {
             "address": format!("{ROOT}.event.{{machine}}.{{stream}}"),
             "description": "Whole batches of what a machine decided, without gaps. For services only: they carry every \
                 tenant's facts.",
             "parameters": { "machine": machine, "stream": stream },
-            "messages": references(&["events", "placement-events"]),
+            "messages": references(&["events", "placement-events", "webhook-events"]),
         },
         "answer": {
             "address": format!("{ROOT}.answer.{{principal}}"),
             "description": "What concerns one sender of commands.",
             "parameters": { "principal": id("Who is answered.") },
-            "messages": references(&["answers", "placement-answers"]),
+            "messages": references(&["answers", "placement-answers", "webhook-answers"]),
         },
         "query": {
             "address": format!("{ROOT}.query.{{machine}}.{{stream}}.{{question}}"),
@@ -118,11 +119,12 @@ fn channels() -> Value {
                 part that itself names a reply subject is confirmed there with an empty message, or no more follow. \
                 Walras-Refused says in words why there is no answer.",
             "parameters": {
-                "machine": { "description": "Who is asked: a machine, or `transcript` for what its rounds leave.",
-                    "enum": ["market", "placement", "transcript"] },
+                "machine": { "description": "Who is asked: a machine, `transcript` for what its rounds leave, or `webhook-secret`.",
+                    "enum": ["market", "placement", "webhook", "transcript", "webhook-secret"] },
                 "stream": id("The machine's stream: for the market, the exchange."),
                 "question": { "description": "What is asked.",
-                    "enum": ["state", "bids", "markets", "history", "records", "salts", "clusters", "orders", "site"] },
+                    "enum": ["state", "bids", "leases", "bill", "markets", "history", "quote", "why", "records",
+                        "salts", "clusters", "orders", "site", "webhooks", "deliveries", "due", "tenants", "secret"] },
             },
             "messages": references(&["question"]),
         },
@@ -222,6 +224,12 @@ fn messages() -> Value {
             "What one turn of placement decided. Readers tolerate fields they do not know."),
         "placement-answers": message("placement-answers.schema.json", "placement-answers", "Placement's answers",
             "What one turn of placement means for one principal. Readers tolerate fields they do not know."),
+        "webhook-command": message("webhook-command.schema.json", "webhook-command", "One command about webhooks",
+            "Where a tenant wants to be told, what happened, what came of an attempt. Unknown fields are refused."),
+        "webhook-events": message("webhook-events.schema.json", "webhook-events", "A batch of events about webhooks",
+            "What one turn decided about webhooks. Readers tolerate fields they do not know."),
+        "webhook-answers": message("webhook-answers.schema.json", "webhook-answers", "Answers about webhooks",
+            "What one turn means for one principal. Readers tolerate fields they do not know."),
         "report": message("market-report.schema.json", "report", "Public figures",
             "Price, lowest winning bid, reserve, supply and demand of one market."),
     })

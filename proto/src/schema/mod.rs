@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::envelope::{Answers, Commands, EventBatch, Refused};
 use crate::market::{Answer, MarketCommand, MarketEvent, MarketReport};
 use crate::placement::{PlacementAnswer, PlacementCommand, PlacementEvent};
+use crate::webhook::{WebhookAnswer, WebhookCommand, WebhookEvent};
 
 /// A message's schema: its file, what it is called, what it is for.
 struct Message {
@@ -25,7 +26,7 @@ struct Message {
 }
 
 /// Every message there is. Append-only: names and files are public.
-const MESSAGES: [Message; 10] = [
+const MESSAGES: [Message; 13] = [
     Message {
         file: "market-command.schema.json",
         name: "market:command",
@@ -85,6 +86,24 @@ const MESSAGES: [Message; 10] = [
         name: "placement:answers",
         title: "Placement's answers to one principal",
         schema: written_by_us::<Answers<PlacementAnswer>>,
+    },
+    Message {
+        file: "webhook-command.schema.json",
+        name: "webhook:command",
+        title: "A command about webhooks",
+        schema: read_by_us::<WebhookCommand>,
+    },
+    Message {
+        file: "webhook-events.schema.json",
+        name: "webhook:events",
+        title: "A batch of what was decided about webhooks",
+        schema: written_by_us::<EventBatch<WebhookEvent>>,
+    },
+    Message {
+        file: "webhook-answers.schema.json",
+        name: "webhook:answers",
+        title: "Answers about webhooks to one principal",
+        schema: written_by_us::<Answers<WebhookAnswer>>,
     },
 ];
 

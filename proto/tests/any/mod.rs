@@ -347,6 +347,7 @@ fn answer() -> impl Strategy<Value = Answer> {
                     market,
                     leases,
                     round,
+                    limit: price,
                     price,
                     available_by,
                 })
@@ -364,6 +365,7 @@ fn answer() -> impl Strategy<Value = Answer> {
                     round,
                     gone_at,
                     reason,
+                    limit: None,
                     price,
                     kept_by,
                 })

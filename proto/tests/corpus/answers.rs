@@ -2,7 +2,8 @@
 
 use proto::envelope::{Answers, RefusalReason, Refused};
 use proto::market::{
-    Accepted, Answer, Awarded, Delayed, Expired, LossReason, MarketReport, Noticed, Released, Withdrawn,
+    Accepted, Answer, Awarded, Delayed, Died, Expired, LossReason, MarketReport, Noticed, Readied, Released,
+    Withdrawn,
 };
 
 use super::events::{loss_reasons, reasons, refusal, release_reasons};
@@ -22,6 +23,12 @@ pub(super) fn all() -> Vec<Golden> {
         Delayed => one(Answer::Delayed(Delayed {
             tenant: id("acme"), bid: id("bid-1"), market: id("dfw/gp.large"), leases: leases(), round: 9,
             available_by: instant(LATER),
+        })),
+        Ready => one(Answer::Ready(Readied {
+            tenant: id("acme"), bid: id("bid-1"), market: id("dfw/gp.large"), leases: leases(),
+        })),
+        Dead => one(Answer::Dead(Died {
+            tenant: id("acme"), bid: id("bid-1"), market: id("dfw/gp.large"), leases: leases(), since: instant(NOON),
         })),
         Released => release_reasons()
             .into_iter()
@@ -90,15 +97,18 @@ fn awards() -> Examples {
         market: id("dfw/gp.large"),
         leases: leases(),
         round: 9,
+        limit: None,
         price: None,
         available_by: None,
     };
-    let full = Awarded { price: Some(price("0.031")), available_by: Some(instant(LATER)), ..plain.clone() };
+    let limit = Some(price("0.040"));
+    let full =
+        Awarded { limit, price: Some(price("0.031")), available_by: Some(instant(LATER)), ..plain.clone() };
     vec![("plain".to_owned(), Answer::Awarded(plain)), ("full".to_owned(), Answer::Awarded(full))]
 }
 
 fn notices() -> Examples {
-    let noticed = |reason, price, kept_by| {
+    let noticed = |reason, price: Option<proto::Price>, kept_by| {
         Answer::NoticeGiven(Noticed {
             tenant: id("acme"),
             bid: id("bid-1"),
@@ -109,6 +119,7 @@ fn notices() -> Examples {
             round: 9,
             gone_at: instant(LATER),
             reason,
+            limit: price.is_some().then(|| self::price("0.030")),
             price,
             kept_by,
         })

@@ -12,7 +12,8 @@ impl Config {
     pub fn access(&self) -> Access {
         let exchanges = self.market.exchanges.keys().map(|stream| (ServiceRole::Market, stream));
         let sites = self.placement.sites.keys().map(|stream| (ServiceRole::Placement, stream));
-        let streams = exchanges.chain(sites);
+        let webhooks = self.market.exchanges.keys().map(|stream| (ServiceRole::Webhook, stream));
+        let streams = exchanges.chain(webhooks).chain(sites);
         let services = self.services.iter().map(|one| ServiceUser {
             principal: one.principal.clone(),
             role: one.role,

@@ -44,6 +44,7 @@ pub use secret::{MASK, SecretUrl, TokenHash};
 pub use settings::{
     AdminSettings, BusSettings, Config, DemoSettings, EXCHANGES_MAX, ExchangeSettings, GatewaySettings,
     JournalSettings, LogFormat, MarketSection, PlacementSection, RunnerSettings, TelemetrySettings,
+    WebhookSettings,
 };
 pub use site::{DATA_STORES_MAX, DataStoreSettings, HOSTS_MAX, HostSettings, SITES_MAX, SiteSettings};
 

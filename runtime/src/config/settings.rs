@@ -30,6 +30,8 @@ pub struct Config {
     pub journal: JournalSettings,
     /// The market service.
     pub market: MarketSection,
+    /// Telling tenants over HTTP.
+    pub webhooks: WebhookSettings,
     /// The placement service.
     pub placement: PlacementSection,
     /// The control-plane service.
@@ -65,6 +67,7 @@ impl Default for Config {
             bus: BusSettings::default(),
             journal: JournalSettings::default(),
             market: MarketSection::default(),
+            webhooks: WebhookSettings::default(),
             placement: PlacementSection::default(),
             controlplane: ControlplaneSection::default(),
             runner: RunnerSettings::default(),
@@ -189,6 +192,15 @@ impl ExchangeSettings {
     pub fn all_markets(&self) -> impl Iterator<Item = &CatalogueMarket> {
         self.from_catalogue.iter().chain(&self.markets)
     }
+}
+
+/// Telling tenants over HTTP what happened to their bids.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct WebhookSettings {
+    /// Whether addresses of private networks and of this machine may be dialled. For development only: a tenant could
+    /// reach whatever we can.
+    pub private_addresses: bool,
 }
 
 /// The placement service.

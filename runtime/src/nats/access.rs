@@ -90,8 +90,10 @@ pub struct ServiceUser {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ServiceRole {
-    /// Runs exchanges.
+    /// Runs exchanges, and their webhooks.
     Market,
+    /// Runs webhooks.
+    Webhook,
     /// Runs sites.
     Placement,
     /// Makes Kubernetes agree.
@@ -109,6 +111,7 @@ impl ServiceRole {
     pub fn token(self) -> &'static str {
         match self {
             Self::Market => "market",
+            Self::Webhook => "webhook",
             Self::Placement => "placement",
             Self::Controlplane => "controlplane",
             Self::Gateway => "gateway",
@@ -116,7 +119,8 @@ impl ServiceRole {
         }
     }
 
-    const ALL: [Self; 5] = [Self::Market, Self::Placement, Self::Controlplane, Self::Gateway, Self::All];
+    const ALL: [Self; 6] =
+        [Self::Market, Self::Webhook, Self::Placement, Self::Controlplane, Self::Gateway, Self::All];
 }
 
 /// A party with a key.

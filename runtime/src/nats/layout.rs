@@ -83,6 +83,9 @@ pub fn orders(role: &str, principal: &str) -> String {
 /// Under this name, as if it were a machine, questions about the markets' transcripts go.
 pub const TRANSCRIPTS: &str = "transcript";
 
+/// Under this name, as if it were a machine, the secrets of webhooks are asked for.
+pub const WEBHOOK_SECRETS: &str = "webhook-secret";
+
 /// Filter of the queries to a machine; `*` = to every machine.
 #[must_use]
 pub fn queries(machine: &str) -> String {

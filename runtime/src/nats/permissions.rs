@@ -54,7 +54,12 @@ pub(super) fn of_service(service: &ServiceUser, access: &Access) -> Permissions 
         // Where a command was stored is told as a position, and that names the stream's creation.
         permissions.publish.push(format!("$JS.API.STREAM.INFO.{commands}"));
     }
-    for role in ROLES.into_iter().filter(|role| service.role == *role || service.role == ServiceRole::All) {
+    let has = |role: ServiceRole| match service.role {
+        ServiceRole::All => true,
+        ServiceRole::Market => matches!(role, ServiceRole::Market | ServiceRole::Webhook),
+        own => own == role,
+    };
+    for role in ROLES.into_iter().filter(|role| has(*role)) {
         permissions.add_role(role, principal, access);
     }
     permissions.publish.sort();
@@ -65,8 +70,13 @@ pub(super) fn of_service(service: &ServiceUser, access: &Access) -> Permissions 
 }
 
 /// The roles `All` is made of.
-const ROLES: [ServiceRole; 4] =
-    [ServiceRole::Market, ServiceRole::Placement, ServiceRole::Controlplane, ServiceRole::Gateway];
+const ROLES: [ServiceRole; 5] = [
+    ServiceRole::Market,
+    ServiceRole::Webhook,
+    ServiceRole::Placement,
+    ServiceRole::Controlplane,
+    ServiceRole::Gateway,
+];
 
 impl Permissions {
     fn add_role(&mut self, role: ServiceRole, principal: &str, access: &Access) {
@@ -89,6 +99,9 @@ impl Permissions {
         if role == ServiceRole::Market {
             self.publish.push(layout::PRICES.to_owned());
             self.subscribe.push(layout::queries(layout::TRANSCRIPTS));
+        }
+        if role == ServiceRole::Webhook {
+            self.subscribe.push(layout::queries(layout::WEBHOOK_SECRETS));
         }
         self.subscribe.push(layout::queries(machine));
         for one in access.streams.iter().filter(|one| one.machine == role) {

@@ -5,10 +5,11 @@
 use super::metric::{Kind, Metric, Unit};
 
 /// Every service there is.
-pub const SERVICES: [&str; 6] = ["market", "placement", "controlplane", "gateway", "nats", "process"];
+pub const SERVICES: [&str; 7] =
+    ["market", "webhook", "placement", "controlplane", "gateway", "nats", "process"];
 
 /// Services that run a machine.
-const RUNNERS: &[&str] = &["market", "placement"];
+const RUNNERS: &[&str] = &["market", "webhook", "placement"];
 const MARKET: &[&str] = &["market"];
 const PLACEMENT: &[&str] = &["placement"];
 const CONTROLPLANE: &[&str] = &["controlplane"];

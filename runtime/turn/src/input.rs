@@ -15,6 +15,8 @@ use serde_json::value::RawValue;
 
 use crate::answers::{Answered, Locator};
 use crate::delivery::{Content, Delivery, Found, Position, decode};
+use crate::fold::FoldError;
+use crate::row::Row;
 
 /// One item of a row's input as it is read.
 #[derive(Deserialize)]
@@ -153,6 +155,18 @@ fn found(record: &FoundRecord) -> Found {
     let locator = Locator::new(record.row, record.entry);
     let answered = Answered { key: record.key, digest: record.digest, locator };
     Found { command: record.command, answered }
+}
+
+/// What a row decided, in order: its commands and wakes, without their events. For deciding them otherwise.
+///
+/// # Errors
+/// When the row's input cannot be read.
+pub fn decided_input<M: Machine>(
+    stream: &StreamName,
+    row: &Row,
+) -> Result<Vec<Entry<M::Command>>, FoldError> {
+    let unreadable = |problem| FoldError::Input { sequence: row.sequence, problem };
+    entries::<M>(stream, row.position, &row.input).map_err(unreadable)
 }
 
 /// The entries of a row, without their events: `events_end` is 0.

@@ -30,6 +30,7 @@ pub use audit::{AuditError, Audited};
 pub use delivery::{Decoded, Delivery, Found, Position, decode};
 pub use filter::Filter;
 pub use fold::{Fold, FoldError, ReadRow, read_row};
+pub use input::decided_input;
 pub use outgoing::{KIND_ANSWERS, KIND_EVENTS, KIND_EVENTS_OMITTED, Outgoing};
 pub use retell::{Repeat, retell};
 pub use row::Row;

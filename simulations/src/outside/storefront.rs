@@ -420,7 +420,7 @@ impl Storefront {
                 self.standing.remove(&fact.bid);
                 Ok(())
             }
-            Answer::Delayed(_) => Ok(()),
+            Answer::Delayed(_) | Answer::Ready(_) | Answer::Dead(_) => Ok(()),
         }
     }
 

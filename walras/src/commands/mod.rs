@@ -3,6 +3,7 @@
 pub mod bids;
 pub mod broker;
 pub mod clusters;
+pub mod counterfactual;
 pub mod files;
 pub mod leases;
 pub mod prices;
@@ -10,3 +11,4 @@ pub mod replay;
 pub mod simulate;
 pub mod table;
 mod transcript;
+pub mod webhooks;

@@ -12,6 +12,7 @@ use market::view::json::BidAlone;
 use proto::machine::{Command as _, Role, Sender};
 use proto::market::{Accepted, Answer, BidOption, LeaseNumber, MarketCommand};
 use proto::placement::PlacementAnswer;
+use proto::webhook::WebhookAnswer;
 use proto::{BidId, MarketId, PrincipalId, StreamName, TenantId};
 use runtime::batcher::{Batcher, SendError};
 use runtime::bus::{Bus, ReadEnd};
@@ -22,6 +23,7 @@ use super::mirror::Mirror;
 use super::problem::Problem;
 use super::recent::{Followed, Place};
 use super::sites::Sites;
+use super::tellers::Tellers;
 use super::waiting::Waiting;
 
 /// How long a request waits for its answer before the tenant is told to ask again.
@@ -47,6 +49,8 @@ pub struct Desk {
     waiting: Arc<Waiting<Answer>>,
     /// The sites, which are placement's.
     pub(super) sites: Sites,
+    /// Who tells tenants over HTTP.
+    pub(super) tellers: Tellers,
 }
 
 impl Desk {
@@ -67,20 +71,27 @@ impl Desk {
         let sender = Sender { role: Role::Gateway, principal };
         let waiting = Arc::<Waiting<Answer>>::default();
         let at_sites = Arc::<Waiting<PlacementAnswer>>::default();
+        let at_tellers = Arc::<Waiting<WebhookAnswer>>::default();
         let end = bus.stream_state(proto::subject::ANSWER_STREAM).await?;
         let after =
             (end.last > 0).then_some(runtime::bus::Position { created: end.created, sequence: end.last });
         let subject = proto::subject::answer(&sender.principal);
         let answers = bus.read(proto::subject::ANSWER_STREAM, &subject, after).await?;
-        tokio::spawn(hand_out(answers, Arc::clone(&waiting), Arc::clone(&at_sites)));
+        let all = Waiters {
+            at_exchanges: Arc::clone(&waiting),
+            at_sites: Arc::clone(&at_sites),
+            at_tellers: Arc::clone(&at_tellers),
+        };
+        tokio::spawn(hand_out(answers, all));
         let sites = Sites::open(bus, &sender, sites, unique, at_sites);
+        let tellers = Tellers::open(bus, &sender, exchanges, unique, at_tellers);
         let open = |name: &StreamName| {
             let subject = proto::subject::command("market", name, &sender);
             let batcher = Batcher::start(bus.clone(), subject, format!("{unique}.{name}"));
             (name.clone(), Exchange { batcher, mirror: Mirror::start(bus.clone(), name.clone()) })
         };
         let exchanges = exchanges.iter().map(open).collect();
-        Ok(Self { bus: bus.clone(), exchanges, first, waiting, sites })
+        Ok(Self { bus: bus.clone(), exchanges, first, waiting, sites, tellers })
     }
 
     /// The exchange that clears a market; the first one for a market nobody knows, which refuses it by name.
@@ -278,12 +289,15 @@ struct Letter<'a> {
     answers: &'a RawValue,
 }
 
-/// Reads this gateway's answers for ever and hands each to the request that waits for it.
-async fn hand_out(
-    mut answers: runtime::bus::Reader,
-    waiting: Arc<Waiting<Answer>>,
+/// Who waits for the answers of which machine.
+struct Waiters {
+    at_exchanges: Arc<Waiting<Answer>>,
     at_sites: Arc<Waiting<PlacementAnswer>>,
-) {
+    at_tellers: Arc<Waiting<WebhookAnswer>>,
+}
+
+/// Reads this gateway's answers for ever and hands each to the request that waits for it.
+async fn hand_out(mut answers: runtime::bus::Reader, waiters: Waiters) {
     loop {
         let batch = match answers.next_batch(ANSWER_MESSAGES_MAX, ANSWER_BYTES_MAX).await {
             Ok(batch) => batch,
@@ -296,18 +310,14 @@ async fn hand_out(
             }
         };
         for delivery in batch {
-            if let Err(error) = hand(&delivery.payload, &waiting, &at_sites) {
+            if let Err(error) = hand(&delivery.payload, &waiters) {
                 tracing::error!(%error, subject = delivery.subject, "an answer cannot be read");
             }
         }
     }
 }
 
-fn hand(
-    payload: &[u8],
-    waiting: &Waiting<Answer>,
-    at_sites: &Waiting<PlacementAnswer>,
-) -> serde_json::Result<()> {
+fn hand(payload: &[u8], waiters: &Waiters) -> serde_json::Result<()> {
     let letter: Letter<'_> = serde_json::from_slice(payload)?;
     if letter.machine == "placement" {
         for answer in serde_json::from_str::<Vec<PlacementAnswer>>(letter.answers.get())? {
@@ -315,7 +325,17 @@ fn hand(
                 PlacementAnswer::Accepted(accepted) => accepted.tenant.clone().zip(Some(accepted.id.clone())),
                 PlacementAnswer::Refused(refused) => refused.tenant.clone().zip(refused.id.clone()),
             };
-            at_sites.hand(key, answer);
+            waiters.at_sites.hand(key, answer);
+        }
+        return Ok(());
+    }
+    if letter.machine == "webhook" {
+        for answer in serde_json::from_str::<Vec<WebhookAnswer>>(letter.answers.get())? {
+            let key = match &answer {
+                WebhookAnswer::Accepted(accepted) => accepted.tenant.clone().zip(Some(accepted.id.clone())),
+                WebhookAnswer::Refused(refused) => refused.tenant.clone().zip(refused.id.clone()),
+            };
+            waiters.at_tellers.hand(key, answer);
         }
         return Ok(());
     }
@@ -325,7 +345,7 @@ fn hand(
             Answer::Refused(refused) => refused.tenant.clone().zip(refused.id.clone()),
             _ => None,
         };
-        waiting.hand(key, answer);
+        waiters.at_exchanges.hand(key, answer);
     }
     Ok(())
 }

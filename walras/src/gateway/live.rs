@@ -177,6 +177,8 @@ const fn kind(answer: &Answer) -> &'static str {
         Answer::NoticeGiven(_) => "NoticeGiven",
         Answer::Delayed(_) => "Delayed",
         Answer::NoticeWithdrawn(_) => "NoticeWithdrawn",
+        Answer::Ready(_) => "Ready",
+        Answer::Dead(_) => "Dead",
         Answer::Released(_) => "Released",
         Answer::Expired(_) => "Expired",
     }

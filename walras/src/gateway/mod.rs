@@ -24,8 +24,10 @@ mod quotes;
 mod recent;
 mod sites;
 mod strangers;
+mod tellers;
 mod transcripts;
 mod waiting;
+pub mod webhooks;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,7 +37,7 @@ use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
-use axum::routing::{get, patch, post};
+use axum::routing::{get, patch, post, put};
 use axum::{Json, Router};
 use proto::{CommandId, MarketId};
 use runtime::telemetry::{Meter, MeterError, metrics};
@@ -65,6 +67,8 @@ pub struct Gateway {
     pub metrics: Metrics,
     /// Requests worked on at once.
     pub in_flight: Arc<Semaphore>,
+    /// Whether webhooks may point into private networks: for development.
+    pub may_point_private: bool,
     /// Event streams open at once.
     pub streams: Arc<Semaphore>,
 }
@@ -133,6 +137,11 @@ pub fn router(gateway: Arc<Gateway>, body_bytes_max: usize) -> Router {
         .route("/v1/leases/{lease}", get(leases::show))
         .route("/v1/bills/{month}", get(leases::bill))
         .route("/v1/quotes", get(quotes::show))
+        .route("/v1/webhooks", get(webhooks::list))
+        .route("/v1/webhooks/{webhook}", put(webhooks::set).delete(webhooks::remove))
+        .route("/v1/webhooks/{webhook}/secret", get(webhooks::secret))
+        .route("/v1/deliveries", get(webhooks::deliveries))
+        .route("/v1/deliveries/{delivery}/again", post(webhooks::again))
         .route("/v1/markets", get(markets::list))
         .route("/v1/markets/{region}/{class}", get(markets::show))
         .route("/v1/markets/{region}/{class}/history", get(markets::history))

@@ -9,6 +9,7 @@ use placement::machine::{ClusterView, ClustersView};
 use proto::market::{Answer, MarketReport};
 use schemars::generate::{SchemaGenerator, SchemaSettings};
 use serde_json::{Map, Value, json};
+use webhook::WebhookView;
 
 use super::bids::{AcknowledgeRequest, AmendRequest, PlaceRequest};
 use super::clusters::{ChangeRequest, CreateRequest};
@@ -17,6 +18,7 @@ use super::familiar::{FamiliarHistory, FamiliarPercentiles};
 use super::kubeconfigs::KubeconfigView;
 use super::live::{Following, Gap};
 use super::problem::Problem;
+use super::webhooks::{DeliveryList, WebhookList, WebhookRequest, WebhookSecret};
 
 /// One operation of the API.
 struct Operation {
@@ -35,6 +37,11 @@ struct Operation {
     refusals: &'static [u16],
 }
 
+const OF_EXCHANGE: (&str, &str, &str) = (
+    "exchange",
+    "string",
+    "Of which exchange: a delivery's number is its exchange's. The first one where it is missing.",
+);
 const WAIT_FOR: (&str, &str, &str) =
     ("wait_for", "integer", "Wait until the exchange has got this far: the `sequence` of an answer.");
 const EXCHANGE: (&str, &str, &str) =
@@ -316,6 +323,84 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         method: "get",
+        path: "/v1/webhooks",
+        id: "listWebhooks",
+        summary: "Your webhooks, with how many deliveries wait and how many were given up.",
+        path_parameters: &[],
+        query: &[],
+        body: None,
+        success: 200,
+        answer: "WebhookList",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "put",
+        path: "/v1/webhooks/{webhook}",
+        id: "setWebhook",
+        summary: "Be told over HTTP what happens to your bids; a webhook of the same name is replaced.",
+        path_parameters: &["webhook"],
+        query: &[],
+        body: Some("WebhookRequest"),
+        success: 200,
+        answer: "WebhookView",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "delete",
+        path: "/v1/webhooks/{webhook}",
+        id: "removeWebhook",
+        summary: "Be told no more; what waits is dropped.",
+        path_parameters: &["webhook"],
+        query: &[("id", "string", "The request's own id; made up where it is missing.")],
+        body: None,
+        success: 200,
+        answer: "WebhookList",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/webhooks/{webhook}/secret",
+        id: "showWebhookSecret",
+        summary: "What a webhook's deliveries are signed with.",
+        path_parameters: &["webhook"],
+        query: &[],
+        body: None,
+        success: 200,
+        answer: "WebhookSecret",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "get",
+        path: "/v1/deliveries",
+        id: "listDeliveries",
+        summary: "What is still to be told your webhooks, and what was given up, with the reason.",
+        path_parameters: &[],
+        query: &[OF_EXCHANGE, ("limit", "integer", "At most so many, up to 1,000; 100 where it is missing.")],
+        body: None,
+        success: 200,
+        answer: "DeliveryList",
+        needs_token: true,
+        refusals: READ_REFUSALS,
+    },
+    Operation {
+        method: "post",
+        path: "/v1/deliveries/{delivery}/again",
+        id: "deliverAgain",
+        summary: "Try a delivery now that waits or was given up.",
+        path_parameters: &["delivery"],
+        query: &[OF_EXCHANGE],
+        body: None,
+        success: 200,
+        answer: "DeliveryList",
+        needs_token: true,
+        refusals: COMMAND_REFUSALS,
+    },
+    Operation {
+        method: "get",
         path: "/v1/quotes",
         id: "showQuote",
         summary: "What a bid must offer to win so many servers now, in any of several markets.",
@@ -516,6 +601,11 @@ fn schemas() -> Value {
     generator.subschema_for::<InExchange<LeasePage>>();
     generator.subschema_for::<LeaseAlone>();
     generator.subschema_for::<InExchange<Bill>>();
+    generator.subschema_for::<WebhookRequest>();
+    generator.subschema_for::<WebhookList>();
+    generator.subschema_for::<WebhookView>();
+    generator.subschema_for::<WebhookSecret>();
+    generator.subschema_for::<DeliveryList>();
     generator.subschema_for::<Quote>();
     generator.subschema_for::<Why>();
     generator.subschema_for::<MarketAlone>();

@@ -48,7 +48,7 @@ impl Ground {
             }
             None => Self::of_service(config, SERVICE, shell).await?,
         };
-        ensure_streams(config, &ground.bus, &["market", "placement"]).await?;
+        ensure_streams(config, &ground.bus, &["market", "webhook", "placement"]).await?;
         Ok(ground)
     }
 
@@ -138,7 +138,10 @@ fn streams(config: &Config, machines: &[&str]) -> Vec<StreamSpec> {
     let mut specs = vec![layout::answer_stream(), layout::order_stream()];
     let exchanges = config.market.exchanges.keys().map(|exchange| ("market", exchange));
     let sites = config.placement.sites.keys().map(|site| ("placement", site));
-    for (machine, stream) in exchanges.chain(sites).filter(|(machine, _)| machines.contains(machine)) {
+    let webhooks = config.market.exchanges.keys().map(|exchange| ("webhook", exchange));
+    for (machine, stream) in
+        exchanges.chain(webhooks).chain(sites).filter(|(machine, _)| machines.contains(machine))
+    {
         specs.push(layout::command_stream(machine, stream.as_str()));
         specs.push(layout::event_stream(machine, stream.as_str()));
     }

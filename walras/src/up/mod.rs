@@ -107,6 +107,7 @@ async fn everything(config: Config, wants_demo: bool) -> Result<Shell> {
     let owner = owner::owner(&config.data_dir, &unique(), &journal).await?;
     let exchanges: Vec<StreamName> = config.market.exchanges.keys().cloned().collect();
     market_service::start(&mut shell, &bus, &journal, &config, &owner, parties.trusted())?;
+    webhook_service::start(&mut shell, &bus, &journal, &config, &owner, &unique())?;
     placement_service::start(&mut shell, &bus, &journal, &config, &owner)?;
     let kubeconfigs = management::start_or_simulate(&mut shell, &bus, &config).await?;
     let address = start_gateway(&mut shell, &bus, &config, &principal, &parties.tokens).await?;
@@ -204,7 +205,8 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
     );
     let Ground { bus, principal, .. } = Ground::of_service(&config, name, &mut shell).await?;
     if name == "market" || name == "placement" {
-        ground::ensure_streams(&config, &bus, &[name]).await?;
+        let machines: &[&str] = if name == "market" { &["market", "webhook"] } else { &["placement"] };
+        ground::ensure_streams(&config, &bus, machines).await?;
         keys::folder(&config.data_dir)?;
         let journal = open_journal(&config).await?;
         for (stream, principal, filter) in config.access().replays() {
@@ -214,6 +216,7 @@ async fn service(config: Config, name: &'static str) -> Result<Shell> {
         if name == "market" {
             let trusted = parties::trusted(&config);
             market_service::start(&mut shell, &bus, &journal, &config, &owner, &trusted)?;
+            webhook_service::start(&mut shell, &bus, &journal, &config, &owner, &unique())?;
         } else {
             placement_service::start(&mut shell, &bus, &journal, &config, &owner)?;
         }
@@ -275,6 +278,7 @@ async fn start_gateway(
         strangers: Strangers::new(settings.stranger_requests_per_second, settings.stranger_burst),
         desk: Desk::open(bus, principal.clone(), &exchanges, &sites, &unique).await?,
         resources: resources(config),
+        may_point_private: config.webhooks.private_addresses,
         unique,
         made_up: AtomicU64::new(1),
         metrics: Metrics::new(&shell.meter().of("gateway"))?,

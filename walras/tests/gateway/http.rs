@@ -16,6 +16,7 @@ use walras::gateway::familiar::FamiliarHistory;
 use super::clusters::clusters;
 use super::process::{Answered, Asked, Walras, until};
 use super::refusals::{self, check_problem};
+use super::webhooks::webhooks;
 
 /// Requests after which a tenant that goes on asking must have been refused: its burst and then some.
 const FLOOD_REQUESTS_MAX: usize = 4_000;
@@ -42,6 +43,7 @@ fn the_gateway_does_what_its_document_says() {
     assert!(standing.page.bids.iter().all(|bid| !bid.bid.as_str().starts_with('x')), "no refused bid stands");
     the_transcript_opens(&walras);
     clusters(&walras);
+    webhooks(&walras);
     familiar_history(&walras);
     a_flood_costs_only_its_sender(&walras);
     a_flood_without_a_token_costs_no_tenant(&walras);

@@ -13,3 +13,4 @@ mod live;
 mod process;
 mod refusals;
 mod services;
+mod webhooks;

@@ -48,6 +48,9 @@ hosts = [
 [controlplane]
 simulated_hosts = 0
 
+[webhooks]
+private_addresses = true
+
 [gateway]
 requests_per_second = 5
 burst = 400
