@@ -489,7 +489,7 @@ pub enum SimulateCommand {
     /// Run seeds with faults and check every invariant.
     Swarm(SwarmArgs),
     /// Say what a bid would have won and cost since an instant, from the journal.
-    Counterfactual(CounterfactualArgs),
+    Counterfactual(Box<CounterfactualArgs>),
 }
 
 /// Which bid, since when.

@@ -206,8 +206,12 @@ impl State {
 
     pub(crate) fn load(saved: Saved) -> Self {
         let mut state = Self::default();
-        saved.webhooks.into_iter().for_each(|webhook| state.put_webhook(webhook));
-        saved.deliveries.into_iter().for_each(|delivery| state.put_delivery(delivery));
+        for webhook in saved.webhooks {
+            state.put_webhook(webhook);
+        }
+        for delivery in saved.deliveries {
+            state.put_delivery(delivery);
+        }
         (state.next_webhook, state.next_delivery) = (saved.next_webhook, saved.next_delivery);
         state.reported = saved.reported;
         state

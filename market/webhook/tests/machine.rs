@@ -1,6 +1,7 @@
 //! The machine beside a list of who is owed what; read back from bytes and from its events after every turn.
 
-#![allow(clippy::unwrap_used)] // helpers of tests fail like tests
+// Helpers of tests fail as tests do, and take what is convenient to write.
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value, clippy::type_complexity)]
 
 use std::collections::BTreeMap;
 
@@ -39,7 +40,9 @@ impl World {
         let mut events = Vec::new();
         self.machine.step(self.now, &Received::new(sender, command), &mut events);
         self.machine.check().unwrap();
-        events.iter().for_each(|event| self.folded.apply(self.now, event));
+        for event in &events {
+            self.folded.apply(self.now, event);
+        }
         assert_eq!(self.folded.hash(), self.machine.hash());
         let bytes = self.machine.snapshot();
         assert!(self.folded.snapshot() == bytes);

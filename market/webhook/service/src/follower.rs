@@ -78,15 +78,14 @@ impl Follower {
         let sender = Sender { role: Role::Service, principal: PRINCIPAL.parse()? };
         let command_subject = subject::command(Webhooks::NAME, &self.exchange, &sender);
         let batcher = Batcher::start(self.bus.clone(), command_subject, format!("facts-{}", self.exchange));
-        let mut reported = match self.state().await?.reported {
-            Some(reported) => reported,
-            None => {
-                // At the very first start: what happened before nobody asked to be told.
-                let created = Timestamp::from_micros(end.created);
-                let begin = FactsPosition { created, sequence: end.last, answers: u32::MAX };
-                self.report(&batcher, begin, Vec::new()).await?;
-                begin
-            }
+        let mut reported = if let Some(reported) = self.state().await?.reported {
+            reported
+        } else {
+            // At the very first start: what happened before nobody asked to be told.
+            let created = Timestamp::from_micros(end.created);
+            let begin = FactsPosition { created, sequence: end.last, answers: u32::MAX };
+            self.report(&batcher, begin, Vec::new()).await?;
+            begin
         };
         // A message that was reported in part is read again.
         let read = reported.sequence - u64::from(reported.sequence > 0 && reported.answers < u32::MAX);

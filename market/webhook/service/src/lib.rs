@@ -67,9 +67,8 @@ pub fn start(
         };
         shell.spawn(format!("courier of {exchange}"), Stage::Entrance, |stop| courier.run(stop));
         let (bus, exchange, secrets) = (bus.clone(), exchange.clone(), secrets.clone());
-        let serve = secrets::serve(bus, exchange.clone(), secrets);
         shell.spawn(format!("secrets of {exchange}"), Stage::Reader, |stop| async move {
-            let _serving = serve.await?;
+            let _serving = secrets::serve(&bus, &exchange, secrets).await?;
             stop.into_requested().await;
             Ok(())
         });

@@ -77,8 +77,8 @@ pub struct SecretAnswer {
 }
 
 /// Answers `secret` until the returned value is dropped.
-pub(crate) async fn serve(bus: Bus, exchange: StreamName, secrets: Secrets) -> Result<Serving> {
-    let filter = subject::query(QUERIED_AS, &exchange, ">");
+pub(crate) async fn serve(bus: &Bus, exchange: &StreamName, secrets: Secrets) -> Result<Serving> {
+    let filter = subject::query(QUERIED_AS, exchange, ">");
     let answer = move |query: Query| {
         let secrets = secrets.clone();
         async move {

@@ -15,8 +15,11 @@ pub(crate) fn hmac(key: &[u8], parts: &[&[u8]]) -> [u8; 32] {
         block.iter_mut().zip(key).for_each(|(place, key)| *place ^= key);
         block
     };
-    let inner = Sha256::new().chain_update(pad(0x36));
-    let inner = parts.iter().fold(inner, |hasher, part| hasher.chain_update(part)).finalize();
+    let mut inner = Sha256::new().chain_update(pad(0x36));
+    for part in parts {
+        inner.update(part);
+    }
+    let inner = inner.finalize();
     Sha256::new().chain_update(pad(0x5c)).chain_update(inner).finalize().into()
 }
 
