@@ -4,11 +4,12 @@
 //! ([`id`]), exact money ([`money`]), time ([`time`]), the subjects of the bus ([`subject`]), what travels on
 //! them ([`envelope`]) and its description for others ([`schema`]), commands, events and answers of the market
 //! ([`market`]) and of placement ([`placement`]), what a worker and its control plane say to one another ([`worker`]),
-//! and the contract every deciding part of the system fulfils ([`machine`]).
+//! and the contract every deciding part of the system fulfils ([`machine`]). [`json`] writes all of it.
 
 pub mod decode;
 pub mod envelope;
 pub mod id;
+pub mod json;
 pub mod machine;
 pub mod market;
 pub mod money;

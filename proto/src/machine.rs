@@ -184,7 +184,7 @@ impl<C: Command> Received<C> {
         hasher.update([0]);
         let mut json = Vec::with_capacity(COMMAND_BYTES_USUAL);
         // Commands are plain data; writing one to memory cannot fail.
-        let _ = serde_json::to_writer(&mut json, &command);
+        let _ = crate::json::write(&command, &mut json);
         hasher.update(&json);
         let mut first = [0; 8];
         first.copy_from_slice(&hasher.finalize()[..8]);

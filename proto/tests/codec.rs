@@ -16,9 +16,19 @@ fn read(payload: &[u8]) -> Result<Vec<Result<MarketCommand, Refused>>, Box<Refus
     decode::commands(payload)
 }
 
+/// Every form in which serde writes an enum.
+#[derive(Serialize)]
+enum Shape {
+    None,
+    One(i32),
+    Line(u8, String),
+    Named { left: u64, right: i64 },
+}
+
 /// The same value again, by way of its text, and by way of a tree.
 fn comes_back<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
     let text = serde_json::to_vec(value).unwrap();
+    assert_eq!(proto::json::to_vec(value).unwrap(), text);
     assert_eq!(&serde_json::from_slice::<T>(&text).unwrap(), value);
     assert_eq!(&serde_json::from_reader::<_, T>(&*text).unwrap(), value);
     assert_eq!(&serde_json::from_value::<T>(serde_json::to_value(value).unwrap()).unwrap(), value);
@@ -177,6 +187,19 @@ proptest! {
         let read = read(text.as_bytes()).unwrap();
         let refused = read[0].as_ref().unwrap_err();
         prop_assert_eq!((&*refused.refusal.field, &*refused.refusal.value), (&*name, "7"));
+    }
+
+    /// Our own writer writes what `serde_json` does, whatever stands in a text.
+    #[test]
+    fn json_is_written_alike(
+        words in prop::collection::btree_map(".*", ".*", 0..5), letters: Vec<char>, bytes: Vec<u8>,
+        numbers: Vec<(i64, u64, i8, u16, bool)>, nested: Option<Option<(u8, ())>>,
+        refusal in any::refusal(),
+    ) {
+        let value = (words, letters, bytes, numbers, nested, refusal, Shape::Line(1, "a\"b".to_owned()));
+        prop_assert_eq!(proto::json::to_vec(&value).unwrap(), serde_json::to_vec(&value).unwrap());
+        let shapes = [Shape::None, Shape::One(-1), Shape::Named { left: u64::MAX, right: i64::MIN }];
+        prop_assert_eq!(proto::json::to_vec(&shapes).unwrap(), serde_json::to_vec(&shapes).unwrap());
     }
 
     /// A reader of facts goes on when a newer writer says more.

@@ -1,5 +1,6 @@
 //! Reading commands from the bus: strict, and exact about what is wrong.
 
+mod envelope;
 mod fields;
 mod refuse;
 mod tagged;
@@ -10,29 +11,46 @@ use serde_json::value::RawValue;
 
 use self::fields::Fields;
 use self::refuse::explain;
-pub(crate) use self::tagged::{Strict, tagged};
+pub(crate) use self::tagged::{ByType, Strict, tagged};
 use crate::envelope::{COMMANDS_MAX, Commands, MESSAGE_BYTES_MAX, Refusal, RefusalReason, Refused};
+
+/// Few commands are shorter than this: so many find room in the first list made for a message.
+const COMMAND_BYTES_LEAST: usize = 96;
 
 /// Reads one message: an envelope of commands, or a single plain command. Each command is read for itself, so
 /// that a malformed one does not cost its neighbours their answers.
 ///
 /// # Errors
 /// One refusal when the message as a whole is none: too large, not JSON, no envelope.
+#[allow(clippy::result_large_err)] // kept beside commands of the same size
 pub fn commands<C: DeserializeOwned>(payload: &[u8]) -> Result<Vec<Result<C, Refused>>, Box<Refused>> {
+    let read = commands_as(payload, |command: C| command)?;
+    Ok(read.into_iter().map(|it| it.map_err(|refused| *refused)).collect())
+}
+
+/// As [`commands`], where each command is at once made into what is needed of it: a thousand of them are not moved from
+/// list to list.
+///
+/// # Errors
+/// As [`commands`].
+pub fn commands_as<C: DeserializeOwned, T>(
+    payload: &[u8],
+    mut make: impl FnMut(C) -> T,
+) -> Result<Vec<Result<T, Box<Refused>>>, Box<Refused>> {
     if payload.len() > MESSAGE_BYTES_MAX {
         let problem = format!("a message has at most {MESSAGE_BYTES_MAX} bytes");
         return Err(whole(Refusal::new(RefusalReason::TooLarge, "message", payload.len(), &problem)));
     }
     // What nearly always comes is read in one pass.
-    if let Ok(envelope) = serde_json::from_slice::<Commands<C>>(payload)
-        && (1..=COMMANDS_MAX).contains(&envelope.commands.len())
-    {
-        return Ok(envelope.commands.into_iter().map(Ok).collect());
+    let room = (payload.len() / COMMAND_BYTES_LEAST).clamp(1, COMMANDS_MAX);
+    if let Some(read) = envelope::read(payload, room, |command| Ok(make(command))) {
+        return Ok(read);
     }
     if let Ok(single) = serde_json::from_slice::<C>(payload) {
-        return Ok(vec![Ok(single)]);
+        return Ok(vec![Ok(make(single))]);
     }
-    one_by_one(payload)
+    let read = one_by_one(payload)?;
+    Ok(read.into_iter().map(|it| it.map(&mut make).map_err(Box::new)).collect())
 }
 
 /// What is wrong with a JSON text that was not read as a `C`: the field, its value, and why. A fault that is no

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, MapDeserializer};
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
+};
 use serde_json::{Map, Value};
 
 /// Deserializes an enum by its `type` field. Where `type` comes first, as every writer of ours puts it, nothing
@@ -45,6 +49,101 @@ macro_rules! tagged {
     }};
 }
 pub(crate) use tagged;
+
+/// Reads an object whose `type` says which variant of an enum its other fields are, for an enum that is derived as if
+/// the variant's name stood outside. Where `type` comes first nothing is buffered.
+pub(crate) struct ByType<D>(pub(crate) D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByType<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_any(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(ByTypeVisitor(visitor))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct identifier ignored_any
+    }
+}
+
+struct ByTypeVisitor<V>(V);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for ByTypeVisitor<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("an object with a type")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<V::Value, A::Error> {
+        let Some(first) = map.next_key::<std::borrow::Cow<'de, str>>()? else {
+            return Err(A::Error::missing_field("type"));
+        };
+        if first == "type" {
+            return self.0.visit_enum(Kind(map));
+        }
+        let (kind, fields) = Strict::object(first.into_owned(), map)?;
+        let Value::Object(fields) = fields else { return Err(A::Error::missing_field("type")) };
+        let kind = ("type".to_owned(), Value::String(kind));
+        let mut map = MapDeserializer::new([kind].into_iter().chain(fields));
+        let read = match map.next_key::<String>() {
+            Ok(_) => self.0.visit_enum(Kind(map)),
+            Err(error) => Err(error),
+        };
+        read.map_err(|error: serde_json::Error| A::Error::custom(error))
+    }
+}
+
+/// An object of which the name of the field `type` was just read.
+struct Kind<A>(A);
+
+impl<'de, A: MapAccess<'de>> EnumAccess<'de> for Kind<A> {
+    type Error = A::Error;
+    type Variant = Fields<A>;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<(S::Value, Fields<A>), A::Error> {
+        let kind = self.0.next_value_seed(seed)?;
+        Ok((kind, Fields(self.0)))
+    }
+}
+
+/// The other fields.
+struct Fields<A>(A);
+
+impl<'de, A: MapAccess<'de>> VariantAccess<'de> for Fields<A> {
+    type Error = A::Error;
+
+    fn unit_variant(mut self) -> Result<(), A::Error> {
+        while self.0.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(())
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
+        seed.deserialize(MapAccessDeserializer::new(self.0))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, A::Error> {
+        Err(A::Error::custom("an object is no list"))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
+        visitor.visit_map(self.0)
+    }
+}
 
 /// Any JSON in which no field stands twice, so that an object read whole first says one thing only.
 pub(crate) struct Strict(Value);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::command::{AmendBid, PlaceBid, Trust};
 use super::terms::{MarketSettings, Rules};
@@ -137,7 +137,7 @@ fn is_zero(units: &u32) -> bool {
 
 /// What the market has decided. Bids, leases and markets are named by number; the events that introduce them
 /// (`BidPlaced`, `UnitsAwarded`, `MarketDefined`) carry their names.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(tag = "type")]
 pub enum MarketEvent {
     /// A command was not carried out.
@@ -149,7 +149,6 @@ pub enum MarketEvent {
         /// Who placed it and is told of it.
         by: PrincipalId,
         /// The bid.
-        #[serde(deserialize_with = "placed")]
         bid: Arc<PlaceBid>,
     },
     /// A bid has other terms.
@@ -159,7 +158,6 @@ pub enum MarketEvent {
         /// Its version now.
         version: u32,
         /// The amendment.
-        #[serde(deserialize_with = "amended")]
         amendment: Arc<AmendBid>,
     },
     /// A bid was cancelled.
@@ -350,18 +348,4 @@ pub enum MarketEvent {
         /// Which bid.
         number: BidNumber,
     },
-}
-
-/// Reads a bid and works out what its command had worked out when it was received.
-fn placed<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<PlaceBid>, D::Error> {
-    let mut bid = PlaceBid::deserialize(from)?;
-    bid.seal();
-    Ok(Arc::new(bid))
-}
-
-/// As [`placed`], for an amendment.
-fn amended<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<AmendBid>, D::Error> {
-    let mut amendment = AmendBid::deserialize(from)?;
-    amendment.seal();
-    Ok(Arc::new(amendment))
 }

@@ -3,6 +3,7 @@
 mod answer;
 mod command;
 mod event;
+mod read;
 mod terms;
 
 pub use answer::{

@@ -178,7 +178,7 @@ pub(crate) fn commands() -> impl Strategy<Value = Commands<MarketCommand>> {
     vec(command(), 1..6).prop_map(|commands| Commands { commands })
 }
 
-fn refusal() -> impl Strategy<Value = Refusal> {
+pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
     let reason = select(vec![
         RefusalReason::Malformed,
         RefusalReason::IdReused,
