@@ -128,14 +128,14 @@ impl Market {
         round: RoundNumber,
         events: &mut Vec<MarketEvent>,
     ) {
-        let Some(record) = self.market(market) else { return };
+        let Some(record) = self.markets.get_mut(usize::from(market)) else { return };
         let margin = i64::from(record.settings.notice_seconds) * 1_000_000 / DELAY_MARGIN_DIVISOR;
         for (index, promised) in record.servers.delayed(&self.leases) {
             let available_by = promised.plus_micros(margin);
             let span = *self.leases.span(index);
             let (number, leases) = (span.number, span.leases());
             events.push(MarketEvent::UnitsDelayed { number, market, leases, round, available_by });
-            self.leases.delay(index, available_by);
+            self.leases.delay(&mut record.servers, index, available_by);
         }
     }
 }

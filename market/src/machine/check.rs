@@ -271,6 +271,10 @@ impl Market {
                 index = self.leases.span(index).behind;
             }
             same("I2", &format!("the line in {}", record.id), in_line, line)?;
+            let fault = servers.fault(&self.leases);
+            hold(fault.is_none(), "I2", || {
+                format!("beside the line in {}: {}", record.id, fault.unwrap_or_default())
+            })?;
         }
         Ok(())
     }

@@ -264,7 +264,12 @@ impl Market {
 
     /// Leases wait longer.
     pub(super) fn units_delayed(&mut self, place: u32, range: LeaseSpan, available_by: Timestamp) {
-        self.for_range(place, range, |this, index| this.leases.delay(index, available_by));
+        self.for_range(place, range, |this, index| {
+            let market = this.leases.span(index).market;
+            if let Some(record) = this.markets.get_mut(usize::from(market)) {
+                this.leases.delay(&mut record.servers, index, available_by);
+            }
+        });
     }
 
     /// Leases are over.

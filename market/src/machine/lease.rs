@@ -353,11 +353,14 @@ impl Leases {
     }
 
     /// Tells a waiting span another instant.
-    pub(super) fn delay(&mut self, index: u32, until: Timestamp) {
+    pub(super) fn delay(&mut self, servers: &mut Servers, index: u32, until: Timestamp) {
         self.sum.remove(self.span(index).digest());
         self.span_mut(index).until = until;
         let delayed = self.span(index).digest();
         self.sum.add(delayed);
+        if self.span(index).stand == Stand::Waiting {
+            servers.told(self, index);
+        }
     }
 
     /// Ends a span.

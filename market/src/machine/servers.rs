@@ -1,6 +1,7 @@
 //! The servers of one market as counts: how many are occupied, who waits for one, who has to leave one and when.
 //!
-//! Which server a lease has is not decided here. A new lease is served while fewer servers are occupied than there
+//! When servers become free, and for whom, is in [`super::promises`]. Which server a lease has is not decided here. A
+//! new lease is served while fewer servers are occupied than there
 //! are; else it waits in line, and is promised the first server to become free that nobody before it is promised.
 
 use std::collections::VecDeque;
@@ -8,12 +9,13 @@ use std::collections::VecDeque;
 use proto::Timestamp;
 
 use super::lease::{Leases, NONE, Span, Stand, Worker};
+use super::stretches::Stretches;
 
 /// Leases that leave at one instant.
 #[derive(Clone, Copy, Debug)]
-struct Departing {
-    gone_at: Timestamp,
-    units: u32,
+pub(super) struct Departing {
+    pub(super) gone_at: Timestamp,
+    pub(super) units: u32,
     /// One of their spans; the others are linked behind it.
     head: u32,
 }
@@ -36,20 +38,21 @@ enum List {
 #[derive(Clone, Debug)]
 pub(super) struct Servers {
     /// Servers there are.
-    supply: u32,
+    pub(super) supply: u32,
     /// Servers held by leases, leaving ones included. More than `supply` while servers that are no longer counted
     /// are still held.
-    occupied: u32,
+    pub(super) occupied: u32,
     /// Units that wait, and their spans in line: oldest lease first.
-    waiting: u32,
-    line: Ends,
+    pub(super) waiting: u32,
+    pub(super) line: Ends,
+    pub(super) stretches: Stretches,
     /// Spans without a ready worker, where that is watched.
     booting: Ends,
     dead: Ends,
     /// By instant, ascending. Entries in the middle may have become empty.
-    departing: VecDeque<Departing>,
+    pub(super) departing: VecDeque<Departing>,
     /// Units that leave.
-    leaving: u32,
+    pub(super) leaving: u32,
 }
 
 impl Default for Servers {
@@ -59,6 +62,7 @@ impl Default for Servers {
             occupied: 0,
             waiting: 0,
             line: (NONE, NONE),
+            stretches: Stretches::default(),
             booting: (NONE, NONE),
             dead: (NONE, NONE),
             departing: VecDeque::new(),
@@ -144,6 +148,7 @@ impl Servers {
             Stand::Waiting => {
                 self.waiting += span.units;
                 self.join_line(leases, index);
+                self.stretches.join(leases, index);
             }
             Stand::Leaving(_) => {
                 self.occupied += span.units;
@@ -262,6 +267,7 @@ impl Servers {
             }
             Stand::Waiting => {
                 self.waiting -= span.units;
+                self.stretches.leave(leases, index);
                 self.unlink(leases, index);
             }
             Stand::Leaving(_) => {
@@ -292,6 +298,9 @@ impl Servers {
             Stand::Served | Stand::Waiting => {
                 if let Some(list) = list_of(leases, leases.span(younger)) {
                     self.link(leases, list, ahead, older, younger);
+                    if list == List::Line {
+                        self.stretches.part(leases, older, younger);
+                    }
                 }
             }
             Stand::Leaving(_) => {
@@ -334,73 +343,6 @@ impl Servers {
         while self.departing.back().is_some_and(|departing| departing.units == 0) {
             self.departing.pop_back();
         }
-    }
-
-    /// Leaving units whose server is spoken for: those that make up for servers no longer counted, and those that
-    /// units in line are promised. They are the first to go.
-    fn promised(&self) -> u32 {
-        if self.waiting == 0 { 0 } else { self.occupied.saturating_sub(self.supply) + self.waiting }
-    }
-
-    /// When the `more`-th unit behind those in line would get a server at the latest; none if fewer leave.
-    pub(super) fn promise(&self, more: u32) -> Option<Timestamp> {
-        self.promise_at(self.waiting + more)
-    }
-
-    /// When the unit at a place in line, counted from 1, gets a server at the latest.
-    fn promise_at(&self, place: u32) -> Option<Timestamp> {
-        let wanted = self.occupied.saturating_sub(self.supply) + place;
-        let mut beyond = self.leaving.checked_sub(wanted)?;
-        // From the end: in a market that is sold out the last to leave is the last one promised.
-        for departing in self.departing.iter().rev() {
-            if beyond < departing.units {
-                return Some(departing.gone_at);
-            }
-            beyond -= departing.units;
-        }
-        None
-    }
-
-    /// How many of the units that leave at an instant nobody is promised.
-    pub(super) fn unpromised_at(&self, gone_at: Timestamp) -> u32 {
-        let mut beyond = self.leaving.saturating_sub(self.promised());
-        for departing in self.departing.iter().rev() {
-            let unpromised = beyond.min(departing.units);
-            if departing.gone_at == gone_at {
-                return unpromised;
-            }
-            beyond -= unpromised;
-            if beyond == 0 {
-                return 0;
-            }
-        }
-        0
-    }
-
-    /// The spans in line that get their server later than they were told, with when.
-    pub(super) fn delayed(&self, leases: &Leases) -> Vec<(u32, Timestamp)> {
-        let mut late = Vec::new();
-        let mut departing = self.departing.iter();
-        let mut at = departing.next();
-        // The last unit of a span is the `wanted`-th to be served; `gone` have left by `at`.
-        let mut wanted = self.occupied.saturating_sub(self.supply);
-        let mut gone = at.map_or(0, |departing| departing.units);
-        let mut index = self.line.0;
-        while index != NONE {
-            let span = leases.span(index);
-            wanted += span.units;
-            while gone < wanted && at.is_some() {
-                at = departing.next();
-                gone += at.map_or(0, |departing| departing.units);
-            }
-            if let Some(departing) = at
-                && departing.gone_at > span.until
-            {
-                late.push((index, departing.gone_at));
-            }
-            index = span.behind;
-        }
-        late
     }
 }
 
