@@ -6,6 +6,7 @@
 //! machine's events for those who read.
 
 pub mod billing;
+mod blocks;
 pub mod book;
 pub mod clear;
 pub mod joint;

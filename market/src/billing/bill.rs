@@ -195,8 +195,8 @@ impl Billing {
         number: BidNumber,
         month: Month,
     ) -> impl Iterator<Item = (Segment, MarketNumber)> + '_ {
-        let meters = self.meters.range((number, 0)..(number, LeaseNumber::MAX));
-        meters.flat_map(move |(&(_, first), meter)| {
+        let meters = self.meters.range((number, 0), (number, LeaseNumber::MAX)).iter();
+        meters.flat_map(move |&((_, first), ref meter)| {
             let leases = LeaseSpan { first, units: meter.units };
             let pieces = self.tariffs.get(&meter.market).map(|tariff| meter.unsettled(tariff, at));
             let pieces = pieces.into_iter().flatten();

@@ -27,6 +27,7 @@ pub use tariff::PRICE_POINTS_KEPT;
 pub(crate) use account::Payer;
 pub(crate) use tariff::Rate;
 
+use crate::blocks::Blocks;
 use account::{Accounts, BidAccount, Segment};
 use meter::Meter;
 use tariff::Tariff;
@@ -39,9 +40,11 @@ const SEGMENTS_PER_PART: usize = 2_048;
 pub(crate) struct Billing {
     /// The month that runs; none before the first instant.
     month: Option<Month>,
+    /// When it ends: what is before needs no look at the calendar.
+    ends_at: Timestamp,
     tariffs: BTreeMap<MarketNumber, Tariff>,
     /// By bid and first lease.
-    meters: BTreeMap<(BidNumber, LeaseNumber), Meter>,
+    meters: Blocks<(BidNumber, LeaseNumber), Meter>,
     books: Accounts,
 }
 
@@ -57,7 +60,11 @@ pub(crate) enum Record {
 impl Billing {
     /// Time goes on: months that are over are closed. To be called before anything else happens at an instant.
     pub(crate) fn advance(&mut self, at: Timestamp) {
+        if self.month.is_some() && at < self.ends_at {
+            return;
+        }
         let now = Month::of(at);
+        self.ends_at = now.end();
         let Some(month) = self.month.replace(now).filter(|&month| month < now) else { return };
         let mut over = month;
         // Where nothing is metered, months go by unseen.
@@ -188,15 +195,12 @@ impl Billing {
     }
 
     fn firsts(&self, number: BidNumber, from: LeaseNumber, to: LeaseNumber) -> Vec<LeaseNumber> {
-        self.meters.range((number, from)..(number, to)).map(|(&(_, first), _)| first).collect()
+        self.meters.range((number, from), (number, to)).iter().map(|&((_, first), _)| first).collect()
     }
 
     /// Parts a meter so that one begins with `lease`.
     fn cut(&mut self, number: BidNumber, lease: LeaseNumber) {
-        let Some((&(_, first), meter)) = self.meters.range_mut((number, 0)..(number, lease)).next_back()
-        else {
-            return;
-        };
+        let Some(((_, first), meter)) = self.meters.last_mut((number, 0), (number, lease)) else { return };
         if lease < first + u64::from(meter.units) {
             let tariff = self.tariffs.entry(meter.market).or_default();
             let rest = meter.part(tariff, (lease - first) as u32);
@@ -208,7 +212,7 @@ impl Billing {
     pub(crate) fn charged(&self, at: Timestamp, number: BidNumber, leases: LeaseSpan) -> i128 {
         let mut sum = 0;
         // From the end: the first meter that ends before the leases is the last one to look at.
-        for (&(_, first), meter) in self.meters.range((number, 0)..(number, leases.end())).rev() {
+        for &((_, first), ref meter) in self.meters.range((number, 0), (number, leases.end())).iter().rev() {
             let end = first + u64::from(meter.units);
             if end <= leases.first {
                 break;
@@ -229,7 +233,7 @@ impl Billing {
     pub(crate) fn records(&self) -> impl Iterator<Item = Record> + '_ {
         let tariffs = self.tariffs.iter().map(|(&market, tariff)| Record::Tariff(market, tariff.clone()));
         let meters =
-            self.meters.iter().map(|(&(number, lease), meter)| Record::Meter(number, lease, meter.clone()));
+            self.meters.iter().map(|((number, lease), meter)| Record::Meter(number, lease, meter.clone()));
         let accounts = self.books.accounts.iter().flat_map(|((month, tenant), account)| {
             let parts =
                 account.bids.iter().flat_map(|(&number, bid)| parts_of(bid).map(move |part| (number, part)));
@@ -241,7 +245,10 @@ impl Billing {
     /// Puts back a piece of the state.
     pub(crate) fn put_back(&mut self, record: Record) {
         match record {
-            Record::Month(month) => self.month = month,
+            Record::Month(month) => {
+                self.month = month;
+                self.ends_at = month.map_or(Timestamp::MIN, Month::end);
+            }
             Record::Tariff(market, tariff) => {
                 self.tariffs.insert(market, tariff);
             }

@@ -9,7 +9,6 @@ use proto::market::{
     Noticed, Released, Withdrawn,
 };
 use proto::{BidId, Machine, MarketId, Price, PrincipalId, StreamName, Timestamp, subject};
-use serde::Serialize;
 
 use super::bid::Bid;
 use super::{Decided, Market};
@@ -65,7 +64,7 @@ impl<'a> Letters<'a> {
             letter.json.push(b',');
         }
         // Answers are plain data; writing them to memory cannot fail.
-        let _ = answer.serialize(&mut serde_json::Serializer::new(&mut letter.json));
+        let _ = proto::json::write(answer, &mut letter.json);
         if letter.json.len() > ANSWERS_BYTES {
             let head = letter.json[..letter.head].to_vec();
             let json = std::mem::replace(&mut letter.json, head);

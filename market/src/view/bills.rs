@@ -83,7 +83,7 @@ impl View {
     pub(super) fn price_orders(&mut self, at: Timestamp, market: MarketNumber) {
         let Some(place) = self.markets.get(&market) else { return };
         let names = |bid: &Bid| bid.on_demand && bid.limit_in(&place.id).is_some();
-        let orders = self.bids.iter().filter(|(_, bid)| names(bid)).map(|(number, _)| *number);
+        let orders = self.bids.iter().filter(|(_, bid)| names(bid)).map(|(number, _)| number);
         for number in orders.collect::<Vec<_>>() {
             self.recap(at, number);
         }
@@ -92,8 +92,8 @@ impl View {
     /// A page of a tenant's bill for a month: lines and segments from the `after`-th on, at most `limit` and
     /// [`BILL_PAGE_MAX`] of each. The ledger's entries and the total are those of the whole bill.
     pub fn bill(&self, tenant: &TenantId, month: Month, after: usize, limit: usize) -> json::Bill {
-        let numbers = self.tenants.get(tenant).into_iter().flatten();
-        let open = numbers.filter_map(|number| Some(self.bids.get(number)?.payer(*number)));
+        let numbers = self.numbers_of(tenant);
+        let open = numbers.filter_map(|number| Some(self.bids.get(&number)?.payer(number)));
         let name = |market| self.markets.get(&market).map(|market| market.id.clone());
         let bill = self.billing.bill(self.as_of.at, tenant, month, open, name);
         let page = limit.clamp(1, BILL_PAGE_MAX);
@@ -158,14 +158,14 @@ impl View {
 
     /// The tenant's bid that has a lease, with its span, or that had it and paid for it.
     fn holder_of(&self, tenant: &TenantId, lease: LeaseNumber) -> Option<(BidNumber, Option<&Span>)> {
-        let numbers = self.tenants.get(tenant)?;
-        let span_of = |number: &BidNumber| {
-            let spans = self.bids.get(number)?.leases.spans();
-            spans.into_iter().find(|span| span.leases().contains(lease)).map(|span| (*number, Some(span)))
+        let mut numbers = self.numbers_of(tenant);
+        let span_of = |number: BidNumber| {
+            let mut spans = self.bids.get(&number)?.leases.spans();
+            spans.find(|span| span.leases().contains(lease)).map(|span| (number, Some(span)))
         };
-        let paid = |number: &&BidNumber| !self.segments_of(**number, lease).is_empty();
-        let over = || numbers.iter().find(paid).map(|&number| (number, None));
-        numbers.iter().find_map(span_of).or_else(over)
+        let paid = |number: &BidNumber| !self.segments_of(*number, lease).is_empty();
+        let over = || self.numbers_of(tenant).find(paid).map(|number| (number, None));
+        numbers.find_map(span_of).or_else(over)
     }
 
     fn segments_of(&self, number: BidNumber, lease: LeaseNumber) -> Vec<(MarketNumber, BillSegment)> {

@@ -91,13 +91,13 @@ impl Winners {
 
 /// Adds to a count, and forgets it where it comes to nothing.
 fn add<K: Ord + Clone>(counts: &mut BTreeMap<K, u64>, key: &K, units: i64) {
-    let count = counts.get(key).copied().unwrap_or(0).saturating_add_signed(units);
-    if count == 0 {
-        counts.remove(key);
-    } else if let Some(known) = counts.get_mut(key) {
-        *known = count;
-    } else {
-        counts.insert(key.clone(), count);
+    if let Some(known) = counts.get_mut(key) {
+        *known = known.saturating_add_signed(units);
+        if *known == 0 {
+            counts.remove(key);
+        }
+    } else if units > 0 {
+        counts.insert(key.clone(), units.unsigned_abs());
     }
 }
 

@@ -11,6 +11,7 @@ mod history;
 pub mod json;
 mod leases;
 mod market;
+mod names;
 mod pages;
 mod raw;
 mod snapshot;
@@ -21,7 +22,6 @@ mod why;
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::envelope::EventBatch;
-use proto::machine::CommandKey;
 use proto::market::{BidNumber, LeaseSpan, MarketEvent, MarketNumber, ReleaseReason, RoundNumber, Rules};
 use proto::{MarketId, TenantId, Timestamp};
 use schemars::JsonSchema;
@@ -35,10 +35,12 @@ pub use self::history::{CHANGES_KEPT, HOURS_KEPT, MINUTES_KEPT};
 use self::leases::{Leaving, Worker};
 use self::market::Market;
 pub use self::market::PERCENTILE_TENANTS_MIN;
+use self::names::Names;
 pub use self::pages::{LEASES_PER_PAGE_MAX, PAGE_MAX};
 pub use self::snapshot::{SnapshotError, VERSION};
 pub use self::told::Told;
 use crate::billing::Billing;
+use crate::blocks::Blocks;
 
 /// Up to where a view has read: what it says was true then.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -67,11 +69,19 @@ pub struct View {
     rules: Rules,
     markets: BTreeMap<MarketNumber, Market>,
     market_names: BTreeMap<MarketId, MarketNumber>,
-    bids: BTreeMap<BidNumber, Bid>,
+    bids: Blocks<BidNumber, Bid>,
     /// Bids by tenant and id, hashed.
-    names: BTreeMap<CommandKey, BidNumber>,
-    tenants: BTreeMap<TenantId, BTreeSet<BidNumber>>,
+    names: Names,
+    tenants: BTreeMap<TenantId, Tenant>,
     billing: Billing,
+}
+
+/// A tenant that has bids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tenant {
+    /// As all its bids share it.
+    id: TenantId,
+    bids: BTreeSet<BidNumber>,
 }
 
 impl View {
@@ -127,7 +137,7 @@ impl View {
         match event {
             MarketEvent::BidPlaced { number, bid, .. } => {
                 let placed = self.share(*number, Bid::new(at, bid));
-                self.names.insert(placed.name(), *number);
+                self.names.insert(bid.key, *number);
                 self.bids.insert(*number, placed);
             }
             MarketEvent::BidAmended { number, version, amendment } => {
@@ -208,13 +218,12 @@ impl View {
                 option.market = id.clone();
             }
         }
-        if let Some(numbers) = self.tenants.get_mut(&bid.tenant) {
-            numbers.insert(number);
-            if let Some((tenant, _)) = self.tenants.get_key_value(&bid.tenant) {
-                bid.tenant = tenant.clone();
-            }
+        if let Some(tenant) = self.tenants.get_mut(&bid.tenant) {
+            tenant.bids.insert(number);
+            bid.tenant = tenant.id.clone();
         } else {
-            self.tenants.insert(bid.tenant.clone(), BTreeSet::from([number]));
+            let tenant = Tenant { id: bid.tenant.clone(), bids: BTreeSet::from([number]) };
+            self.tenants.insert(bid.tenant.clone(), tenant);
         }
         bid
     }
@@ -230,13 +239,18 @@ impl View {
         let Some(bid) = self.bids.remove(&number) else {
             return;
         };
-        self.names.remove(&bid.name());
-        if let Some(numbers) = self.tenants.get_mut(&bid.tenant) {
-            numbers.remove(&number);
-            if numbers.is_empty() {
+        self.names.remove(bid.name(), number);
+        if let Some(tenant) = self.tenants.get_mut(&bid.tenant) {
+            tenant.bids.remove(&number);
+            if tenant.bids.is_empty() {
                 self.tenants.remove(&bid.tenant);
             }
         }
+    }
+
+    /// The numbers of a tenant's bids, in order.
+    fn numbers_of(&self, tenant: &TenantId) -> impl Iterator<Item = BidNumber> {
+        self.tenants.get(tenant).into_iter().flat_map(|tenant| tenant.bids.iter().copied())
     }
 
     /// Changes the leases of a bid in one market and keeps the market's winners in step: `change` says by how many
@@ -281,7 +295,7 @@ impl View {
 
     /// Numbers of all bids known, in order.
     pub fn numbers(&self) -> impl Iterator<Item = BidNumber> {
-        self.bids.keys().copied()
+        self.bids.keys()
     }
 }
 

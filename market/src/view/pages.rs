@@ -31,7 +31,7 @@ impl View {
             .tenants
             .get(tenant)
             .into_iter()
-            .flat_map(|all| all.range((after, Bound::Unbounded)))
+            .flat_map(|all| all.bids.range((after, Bound::Unbounded)))
             .peekable();
         let mut bids = Vec::new();
         let (mut last, mut spans) = (None, 0);
@@ -67,10 +67,11 @@ impl View {
     }
 
     pub(super) fn find(&self, tenant: &TenantId, id: &BidId) -> Option<(BidNumber, &bid::Bid)> {
-        let number = *self.names.get(&CommandKey::of_tenant(tenant, id.as_str()))?;
-        let bid = self.bids.get(&number)?;
         // The key is a hash: what it found is compared before it is shown.
-        (bid.tenant == *tenant && bid.id == *id).then_some((number, bid))
+        let is_it = |bid: &bid::Bid| bid.tenant == *tenant && bid.id == *id;
+        let name = CommandKey::of_tenant(tenant, id.as_str());
+        let number = self.names.find(name, |number| self.bids.get(&number).is_some_and(is_it))?;
+        Some((number, self.bids.get(&number)?))
     }
 
     /// The markets by name, from the one after `after` on, at most `limit` and [`PAGE_MAX`] of them.

@@ -93,7 +93,7 @@ enum Part<'a> {
 enum Left<'a> {
     Head,
     Markets(std::collections::btree_map::Iter<'a, MarketNumber, Market>),
-    Bids(std::collections::btree_map::Iter<'a, BidNumber, Bid>),
+    Bids(Box<dyn Iterator<Item = (BidNumber, &'a Bid)> + 'a>),
     Billing(Box<dyn Iterator<Item = Record> + 'a>),
     Nothing,
 }
@@ -118,10 +118,10 @@ impl<'a> Parts<'a> {
                 }
                 Left::Markets(markets) => match markets.next() {
                     Some((number, market)) => return Some(Part::Market(Box::new(record(*number, market)))),
-                    None => self.left = Left::Bids(self.view.bids.iter()),
+                    None => self.left = Left::Bids(Box::new(self.view.bids.iter())),
                 },
                 Left::Bids(bids) => match bids.next() {
-                    Some((number, bid)) => return Some(Part::Bid(*number, Cow::Borrowed(bid))),
+                    Some((number, bid)) => return Some(Part::Bid(number, Cow::Borrowed(bid))),
                     None => self.left = Left::Billing(Box::new(self.view.billing.records())),
                 },
                 Left::Billing(records) => match records.next() {
@@ -228,10 +228,11 @@ impl View {
         self.markets.insert(number, Market { id, settings, round, at, prices, history, winners });
     }
 
-    /// Puts all bids back at once, which costs a fraction of one after another.
+    /// Puts all bids back at once: their names are entered in a table that is large enough.
     fn put_back_bids(&mut self, bids: Vec<(BidNumber, Bid)>) {
-        self.names = bids.iter().map(|(number, bid)| (bid.name(), *number)).collect();
-        for (_, bid) in &bids {
+        self.names.reserve(bids.len());
+        for (number, bid) in &bids {
+            self.names.insert(bid.name(), *number);
             weigh(&mut self.markets, bid, 1);
         }
         self.bids = bids.into_iter().collect();

@@ -181,7 +181,7 @@ impl Told {
         let terms = terms(options, quantity);
         // The same id for different tenants is nothing special.
         let name = format!("bid-{}", number / 2);
-        let bid = PlaceBid {
+        let mut bid = PlaceBid {
             id: name.parse().unwrap(),
             tenant: tenant_id(tenant),
             cluster: "prod".parse().unwrap(),
@@ -193,6 +193,7 @@ impl Told {
             expires_at: terms.expires_at,
             key: CommandKey::default(),
         };
+        bid.seal();
         let is_used = self.bids.values().any(|bid| (bid.tenant, &bid.name) == (tenant, &name));
         if !is_used {
             self.say(MarketEvent::BidPlaced { number, by: "s1".parse().unwrap(), bid: Arc::new(bid) });
