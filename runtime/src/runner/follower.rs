@@ -65,7 +65,7 @@ struct Follower<M: Runnable, V: View<M>> {
 /// Follows until the pipeline ends, from the snapshot that the runner was loaded from.
 pub(super) async fn run<M: Runnable, V: View<M>>(
     context: Context,
-    source: Source,
+    source: Source<M, V>,
     mut input: mpsc::Receiver<Committed<M>>,
     indexed: watch::Sender<u64>,
 ) -> Result<(), Ended> {
@@ -113,7 +113,7 @@ impl<M: Runnable, V: View<M>> Follower<M, V> {
         while let Some(page) = pages.next().await? {
             for read in page {
                 let sequence = read.row().sequence;
-                self.shared.write().take_in(&self.context, read, false)?;
+                self.shared.write().take_in(&self.context, &read, false)?;
                 self.shared.folded.send_replace(sequence);
             }
             tokio::task::yield_now().await;
@@ -251,8 +251,5 @@ async fn answer<M: Runnable, V: View<M>>(
         }
     }
     let replica = shared.read();
-    match &replica.view {
-        Some(view) => view.answer(replica.turn.machine(), question, &query.payload),
-        None => Err("nobody reads this stream".to_owned()),
-    }
+    replica.view.answer(replica.turn.machine(), question, &query.payload)
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use journal::{Answer, JournalError, Snapshot};
 use proto::machine::CommandKey;
-use tokio::task::JoinError;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinHandle};
 use turn::{FoldError, Locator, Outgoing, ReadRow, Row, Turn};
 
-use super::pages::Pages;
-use super::view::View;
+use super::pages::{Page, Pages};
+use super::view::{NoView, View};
 use super::{Context, Runnable};
 
 /// Answers past the kept ones after which they are written to the index: many at a time, because a look-up there
@@ -16,6 +17,8 @@ use super::{Context, Runnable};
 pub(super) const INDEX_ANSWERS: usize = 65_536;
 /// Keys of old answers read at a time.
 const KEYS_AT_A_TIME: usize = 65_536;
+/// Pages that the follower may be behind its runner while both load: what they hold is in memory.
+const PAGES_BEHIND_MAX: usize = 8;
 
 /// Why a state could not be loaded.
 #[derive(Debug, thiserror::Error)]
@@ -46,10 +49,10 @@ impl LoadError {
     }
 }
 
-/// A turn and, for who reads, a view of the same rows.
+/// A turn and a view of the same rows.
 pub(super) struct Replica<M: Runnable, V: View<M>> {
     pub(super) turn: Turn<M>,
-    pub(super) view: Option<V>,
+    pub(super) view: V,
     pub(super) newest: Newest,
 }
 
@@ -83,16 +86,16 @@ impl<M: Runnable, V: View<M>> Replica<M, V> {
         let mut body = Vec::with_capacity(turn.len() + 8);
         body.extend_from_slice(&(turn.len() as u64).to_le_bytes());
         body.extend_from_slice(&turn);
-        body.extend(self.view.as_ref().map(V::snapshot).unwrap_or_default());
+        body.extend(self.view.snapshot());
         body
     }
 
     /// The state that a snapshot holds, its view on a thread of its own: each takes as long as the other.
-    async fn restore(context: &Context, snapshot: &Arc<Snapshot>, with_view: bool) -> Result<Self, String> {
-        let view = with_view.then(|| {
+    async fn restore(context: &Context, snapshot: &Arc<Snapshot>) -> Result<Self, String> {
+        let view = {
             let (stream, snapshot) = (context.stream.clone(), Arc::clone(snapshot));
             tokio::task::spawn_blocking(move || V::restore(&stream, halves(&snapshot.body)?.1).map_err(told))
-        });
+        };
         let (stream, settings) = (context.stream.clone(), context.turn_settings());
         let turn = {
             let snapshot = Arc::clone(snapshot);
@@ -100,25 +103,20 @@ impl<M: Runnable, V: View<M>> Replica<M, V> {
                 move || Turn::<M>::restore(stream, settings, halves(&snapshot.body)?.0).map_err(told);
             tokio::task::spawn_blocking(restore).await.map_err(told)??
         };
-        let view = match view {
-            Some(view) => Some(view.await.map_err(told)??),
-            None => None,
-        };
+        let view = view.await.map_err(told)??;
         let (sequence, commands) = (turn.sequence(), turn.answers_recorded());
         let newest = Newest { sequence, commands, bytes: snapshot.body.len(), bytes_behind: 0 };
         Ok(Self { turn, view, newest })
     }
 
-    fn new(context: &Context, with_view: bool) -> Self {
+    fn new(context: &Context) -> Self {
         let turn = Turn::new(context.stream.clone(), context.turn_settings());
-        Self { turn, view: with_view.then(|| V::new(&context.stream)), newest: Newest::default() }
+        Self { turn, view: V::new(&context.stream), newest: Newest::default() }
     }
 
     /// Has the view tell its own metrics from now on.
     pub(super) fn measure(&mut self, context: &Context) {
-        if let Some(view) = &mut self.view
-            && let Err(error) = view.measure(&context.meter, &context.stream)
-        {
+        if let Err(error) = self.view.measure(&context.meter, &context.stream) {
             tracing::warn!(stream = %context.stream, %error, "the view's metrics are not told");
         }
     }
@@ -127,24 +125,28 @@ impl<M: Runnable, V: View<M>> Replica<M, V> {
     pub(super) fn take_in(
         &mut self,
         context: &Context,
-        read: ReadRow<M::Event>,
+        read: &ReadRow<M::Event>,
         tell: bool,
     ) -> Result<Vec<Outgoing>, LoadError> {
-        let row = read.row().clone();
-        let fold = self.turn.fold_read(read, tell).map_err(|source| damaged(context, source))?;
-        self.show(&row, fold.batch.entries.iter().flat_map(|entry| &entry.events));
-        Ok(fold.outgoing)
+        let outgoing = self.turn.fold_shared(read, tell).map_err(|source| damaged(context, source))?;
+        self.show(read.row(), read.events());
+        Ok(outgoing)
+    }
+
+    /// Takes in the next row after the runner did.
+    fn take_in_behind(&mut self, context: &Context, read: &ReadRow<M::Event>) -> Result<(), LoadError> {
+        self.turn.follow_read(read).map_err(|source| damaged(context, source))?;
+        self.show(read.row(), read.events());
+        Ok(())
     }
 
     /// Shows a row's events to the view.
     pub(super) fn show<'a>(&mut self, row: &Row, events: impl Iterator<Item = &'a M::Event>) {
         self.newest.bytes_behind += row.bytes();
-        if let Some(view) = &mut self.view {
-            for event in events {
-                view.apply(row.at, row.sequence, event);
-            }
-            view.settle(row.at, row.sequence);
+        for event in events {
+            self.view.apply(row.at, row.sequence, event);
         }
+        self.view.settle(row.at, row.sequence);
     }
 }
 
@@ -161,47 +163,112 @@ fn told(error: impl std::fmt::Display) -> String {
 }
 
 /// What a runner begins with.
-pub(super) struct Loaded<M: Runnable> {
+pub(super) struct Loaded<M: Runnable, V: View<M>> {
     /// At the end of the journal.
     pub(super) turn: Turn<M>,
     /// The messages of rows that may not have been published.
     pub(super) unpublished: Vec<Unpublished>,
-    /// What it was loaded from, for its follower.
-    pub(super) source: Source,
+    /// For its follower.
+    pub(super) source: Source<M, V>,
 }
 
-/// From what a follower loads what its runner loaded.
-#[derive(Default)]
-pub(super) struct Source {
-    snapshot: Option<Arc<Snapshot>>,
+/// From what a follower begins: a replica that takes in what its runner took in, so that rows are read once.
+pub(super) struct Source<M: Runnable, V: View<M>> {
+    behind: JoinHandle<Result<Option<Replica<M, V>>, LoadError>>,
     /// How many answers of the stream the runner saw to be in the index.
     indexed: u64,
 }
 
-/// Loads everything up to the end of the journal, without a view: who decides needs none.
-pub(super) async fn load<M: Runnable, V: View<M>>(context: &Context) -> Result<Loaded<M>, LoadError> {
+/// Rows that the runner has taken in, and how many answers of the stream were in the index then.
+struct TakenIn<M: Runnable> {
+    page: Page<M>,
+    indexed: u64,
+}
+
+/// Loads everything up to the end of the journal, without a view: who decides needs none. The follower's replica is made
+/// behind it.
+pub(super) async fn load<M: Runnable, V: View<M>>(context: &Context) -> Result<Loaded<M, V>, LoadError> {
     let head = context.journal.head(&context.journal_stream).await?;
     let published = head.map_or(0, |head| head.published);
     let mut snapshot = newest_snapshot::<M, V>(context, published).await?;
-    let mut replica = from_snapshot::<M, V>(context, &mut snapshot, false).await;
+    let mut replica = from_snapshot::<M, NoView>(context, &mut snapshot).await;
+    let (out, taken_in) = mpsc::channel(PAGES_BEHIND_MAX);
+    let behind = tokio::spawn(load_behind::<M, V>(context.clone(), snapshot, taken_in));
     let mut unpublished = Vec::new();
-    catch_up(context, &mut replica, None, published, |found| unpublished.push(found)).await?;
+    let mut pages = Pages::<M>::after(context, replica.turn.sequence());
+    while let Some(page) = pages.next().await? {
+        for read in &page {
+            let sequence = read.row().sequence;
+            let outgoing = replica.take_in(context, read, sequence > published)?;
+            if sequence > published {
+                unpublished.push(Unpublished { sequence, outgoing });
+            }
+        }
+        if replica.turn.past_kept_unindexed() > INDEX_ANSWERS {
+            index(context, &mut replica.turn, usize::MAX).await?;
+        }
+        // A follower that could not begin is gone, and is loaded by itself later.
+        let _ = out.send(TakenIn { page, indexed: indexed(&replica.turn) }).await;
+        tokio::task::yield_now().await;
+    }
+    drop(out);
     remember_indexed(context, &mut replica.turn).await?;
     let turn = replica.turn;
-    let indexed = turn.past_kept() - turn.past_kept_unindexed() as u64;
-    Ok(Loaded { turn, unpublished, source: Source { snapshot, indexed } })
+    let indexed = indexed(&turn);
+    Ok(Loaded { turn, unpublished, source: Source { behind, indexed } })
 }
 
-/// A replica with a view at the end of the journal, from the snapshot that its runner was loaded from.
+/// How many answers of the stream are in the index.
+fn indexed<M: Runnable>(turn: &Turn<M>) -> u64 {
+    turn.past_kept() - turn.past_kept_unindexed() as u64
+}
+
+/// A replica with a view, from the snapshot that its runner was loaded from, and the rows that the runner takes in.
+/// None if that snapshot is of no use to it.
+async fn load_behind<M: Runnable, V: View<M>>(
+    context: Context,
+    snapshot: Option<Arc<Snapshot>>,
+    mut taken_in: mpsc::Receiver<TakenIn<M>>,
+) -> Result<Option<Replica<M, V>>, LoadError> {
+    let mut replica = match snapshot {
+        None => Replica::new(&context),
+        Some(found) => match Replica::restore(&context, &found).await {
+            Ok(replica) => replica,
+            Err(why) => {
+                tracing::warn!(stream = %context.stream, sequence = found.seq, why, "a snapshot is skipped");
+                return Ok(None);
+            }
+        },
+    };
+    while let Some(TakenIn { page, indexed }) = taken_in.recv().await {
+        for read in &page {
+            replica.take_in_behind(&context, read)?;
+        }
+        replica.turn.indexed(indexed);
+        tokio::task::yield_now().await;
+    }
+    Ok(Some(replica))
+}
+
+/// The follower's replica, once it has taken in what its runner took in.
 pub(super) async fn load_replica<M: Runnable, V: View<M>>(
     context: &Context,
-    source: Source,
+    source: Source<M, V>,
 ) -> Result<Replica<M, V>, LoadError> {
-    let Source { mut snapshot, indexed } = source;
-    let mut replica = from_snapshot::<M, V>(context, &mut snapshot, true).await;
-    // Its bytes may be many.
-    drop(snapshot);
-    catch_up(context, &mut replica, Some(indexed), u64::MAX, |_| {}).await?;
+    let Source { behind, indexed } = source;
+    if let Some(replica) = behind.await.map_err(interrupted)?? {
+        return Ok(replica);
+    }
+    let mut replica = Replica::new(context);
+    let mut pages = Pages::<M>::after(context, 0);
+    while let Some(page) = pages.next().await? {
+        for read in &page {
+            replica.take_in(context, read, false)?;
+        }
+        // The runner wrote them.
+        replica.turn.indexed(indexed);
+        tokio::task::yield_now().await;
+    }
     Ok(replica)
 }
 
@@ -227,48 +294,18 @@ async fn newest_snapshot<M: Runnable, V: View<M>>(
 async fn from_snapshot<M: Runnable, V: View<M>>(
     context: &Context,
     snapshot: &mut Option<Arc<Snapshot>>,
-    with_view: bool,
 ) -> Replica<M, V> {
-    let Some(found) = snapshot.take() else { return Replica::new(context, with_view) };
-    match Replica::restore(context, &found, with_view).await {
+    let Some(found) = snapshot.take() else { return Replica::new(context) };
+    match Replica::restore(context, &found).await {
         Ok(replica) => {
             *snapshot = Some(found);
             replica
         }
         Err(why) => {
             tracing::warn!(stream = %context.stream, sequence = found.seq, why, "a snapshot is skipped");
-            Replica::new(context, with_view)
+            Replica::new(context)
         }
     }
-}
-
-/// Takes in all rows behind the replica. Answers past the kept ones are written to the index, unless somebody did so
-/// who `indexed` that many. Rows after `tell_after` are given with their messages, made again.
-async fn catch_up<M: Runnable, V: View<M>>(
-    context: &Context,
-    replica: &mut Replica<M, V>,
-    indexed: Option<u64>,
-    tell_after: u64,
-    mut tell: impl FnMut(Unpublished),
-) -> Result<(), LoadError> {
-    let mut pages = Pages::<M>::after(context, replica.turn.sequence());
-    while let Some(page) = pages.next().await? {
-        for read in page {
-            let sequence = read.row().sequence;
-            let wanted = sequence > tell_after;
-            let outgoing = replica.take_in(context, read, wanted)?;
-            if wanted {
-                tell(Unpublished { sequence, outgoing });
-            }
-        }
-        if let Some(indexed) = indexed {
-            replica.turn.indexed(indexed);
-        } else if replica.turn.past_kept_unindexed() > INDEX_ANSWERS {
-            index(context, &mut replica.turn, usize::MAX).await?;
-        }
-        tokio::task::yield_now().await;
-    }
-    Ok(())
 }
 
 pub(super) fn damaged(context: &Context, source: FoldError) -> LoadError {

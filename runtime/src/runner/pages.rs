@@ -19,7 +19,7 @@ const PAGE_BYTES_MAX: usize = 2 << 20;
 const PAGES_AHEAD: usize = 1;
 
 /// What one reading gives: rows with their events.
-type Page<M> = Vec<ReadRow<<M as proto::Machine>::Event>>;
+pub(super) type Page<M> = Vec<ReadRow<<M as proto::Machine>::Event>>;
 
 /// Rows in order: while one page is taken in, the events of the next ones are read on threads of their own and the
 /// rows behind those are fetched.

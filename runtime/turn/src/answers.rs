@@ -12,9 +12,10 @@ use proto::machine::CommandKey;
 
 /// How many commands are remembered in memory unless configured otherwise.
 pub const ANSWERS_KEPT: usize = 1 << 20;
-/// Most answers past the kept ones that wait to be written to the journal's index. A driver that has so many
-/// waits for the index before it goes on.
-pub const ANSWERS_UNINDEXED_MAX: usize = 1 << 18;
+/// Most answers past the kept ones that wait to be written to the journal's index, 48 bytes each: more than come while
+/// whoever writes them makes a snapshot of a large state. A driver that has so many waits for the index before it goes
+/// on.
+pub const ANSWERS_UNINDEXED_MAX: usize = 1 << 20;
 /// Smallest size of the index, in cells.
 const CELLS_MIN: usize = 64;
 /// Bits of an index within a row: a row holds fewer entries than this can count.

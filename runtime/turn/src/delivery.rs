@@ -111,13 +111,8 @@ fn content<C: Command>(sender: Sender, payload: &[u8]) -> Content<C> {
         let refusal = Refusal::new(RefusalReason::Malformed, "message", shown, &error.to_string());
         return Content::Unreadable { sender, refused: Box::new(whole(refusal)) };
     }
-    match read::commands::<C>(payload) {
-        Ok(commands) => {
-            let read = commands.into_iter();
-            let received = read.map(|it| it.map(|it| Received::new(sender.clone(), it)).map_err(Box::new));
-            let commands = received.collect();
-            Content::Commands { sender, commands }
-        }
+    match read::commands_as(payload, |command| Received::new(sender.clone(), command)) {
+        Ok(commands) => Content::Commands { sender, commands },
         Err(refused) => Content::Unreadable { sender, refused },
     }
 }

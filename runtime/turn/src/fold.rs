@@ -80,6 +80,11 @@ impl<E> ReadRow<E> {
     pub const fn row(&self) -> &Row {
         &self.row
     }
+
+    /// Its events, in order.
+    pub fn events(&self) -> impl Iterator<Item = &E> {
+        self.batch.entries.iter().flat_map(|entry| &entry.events)
+    }
 }
 
 /// Reads a row's events, which needs no state.
@@ -115,11 +120,35 @@ impl<M: Machine> Turn<M> {
     /// # Errors
     /// As [`Turn::fold`].
     pub fn fold_read(&mut self, read: ReadRow<M::Event>, tell: bool) -> Result<Fold<M::Event>, FoldError> {
+        let outgoing = self.fold_shared(&read, tell)?;
+        Ok(Fold { batch: read.batch, outgoing })
+    }
+
+    /// As [`Turn::fold_read`], of a row that others take in as well; gives its messages.
+    ///
+    /// # Errors
+    /// As [`Turn::fold`].
+    pub fn fold_shared(&mut self, read: &ReadRow<M::Event>, tell: bool) -> Result<Vec<Outgoing>, FoldError> {
         let ReadRow { row, batch } = read;
-        self.check_place(&row)?;
+        self.check_place(row)?;
         if row.link(&self.head.chain) != row.chain {
             return Err(FoldError::Chain { sequence: row.sequence });
         }
+        self.fold_events(row, batch)?;
+        if tell { self.tell(row, batch) } else { Ok(Vec::new()) }
+    }
+
+    /// Takes in the next row after another turn did so in the same process: as [`Turn::fold_shared`], without hashing
+    /// the row's bytes again.
+    ///
+    /// # Errors
+    /// As [`Turn::fold`].
+    pub fn follow_read(&mut self, read: &ReadRow<M::Event>) -> Result<(), FoldError> {
+        self.check_place(&read.row)?;
+        self.fold_events(&read.row, &read.batch)
+    }
+
+    fn fold_events(&mut self, row: &Row, batch: &EventBatch<M::Event>) -> Result<(), FoldError> {
         for (index, entry) in (0..).zip(&batch.entries) {
             for event in &entry.events {
                 self.machine.apply(row.at, event);
@@ -133,9 +162,7 @@ impl<M: Machine> Turn<M> {
                 self.answers.record(Answered { key, digest, locator: Locator::new(row.sequence, index) });
             }
         }
-        self.settle(&row)?;
-        let outgoing = if tell { self.tell(&row, &batch)? } else { Vec::new() };
-        Ok(Fold { batch, outgoing })
+        self.settle(row)
     }
 
     /// Takes in the next row as it was decided in the same process: as [`Turn::fold`], without reading the
@@ -234,7 +261,7 @@ pub(crate) fn encode<M: Machine>(stream: &StreamName, decided: &Decided<M::Comma
         entries: Entries(decided),
     };
     // Events are plain data; writing them to memory does not fail.
-    let _ = serde_json::to_writer(&mut json, &batch);
+    let _ = proto::json::write(&batch, &mut json);
     Bytes::from(json)
 }
 
