@@ -123,6 +123,8 @@ impl Walras {
         let mut command = Command::new(env!("CARGO_BIN_EXE_walras"));
         command.args(["up", "--no-demo", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
         command.arg("--config").arg(path("walras.toml")).arg("--data-dir").arg(path("data"));
+        // Whatever cluster somebody works with, tests leave it alone.
+        command.env_remove("KUBECONFIG");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let mut child = command.spawn().unwrap();
         let deadline = Instant::now() + CONDITION_WAIT_MAX;

@@ -43,8 +43,8 @@ fn states(walras: &Walras) -> BTreeMap<String, usize> {
     states
 }
 
-fn all_ready(walras: &Walras) -> Option<()> {
-    (states(walras).get("ready") == Some(&PLANES)).then_some(())
+fn all_ready(walras: &Walras, planes: usize) -> Option<()> {
+    (states(walras).get("ready") == Some(&planes)).then_some(())
 }
 
 /// The host that carries most planes, and how many.
@@ -56,27 +56,74 @@ fn fullest(api: &Api) -> (String, usize) {
     counts.into_iter().max_by_key(|(_, count)| *count).unwrap()
 }
 
-#[test]
-fn planes_leave_a_host_before_it_goes_and_outlive_one_that_dies() {
-    let Some(walras) = Walras::start_as(CONFIGURATION) else { return };
-    let api = Api::of_file(walras.kubeconfig("main"));
-    for number in 0..PLANES {
+/// Asks for planes of two replicas and waits until all are ready.
+fn make(walras: &Walras, planes: usize) {
+    for number in 0..planes {
         let body = json!({ "cluster": format!("c{number}"),
             "terms": { "regions": ["oak"], "version": "v1.35.0" } });
         let made = walras.ask("wonka", "POST", "/v1/clusters", &body);
         assert_eq!(made.status, 201, "{}", made.text);
     }
-    until_within(PATIENCE, || all_ready(&walras));
+    until_within(PATIENCE, || all_ready(walras, planes));
+}
+
+fn give_notice(api: &Api, host: &str, gone_at: Timestamp) {
+    let notice = json!({ "metadata": { "annotations": { "walras.dev/gone-at": gone_at } } });
+    api.merge(&format!("/api/v1/nodes/{host}"), &notice);
+}
+
+fn is_left(api: &Api, host: &str) -> Option<()> {
+    api.ready_on().values().all(|hosts| hosts.len() == 2 && !hosts.contains(host)).then_some(())
+}
+
+/// Both hosts of a plane at once, one of them within twenty seconds; the same notice twice; one that is late; one whose
+/// instant has passed.
+#[test]
+fn short_overlapping_repeated_and_past_notices_leave_every_plane_with_an_endpoint() {
+    let Some(walras) = Walras::start_as(CONFIGURATION) else { return };
+    let api = Api::of_file(walras.kubeconfig("main"));
+    make(&walras, 4);
+    let endpoints = Endpoints::watch(&api);
+    let hosts: Vec<String> = api.ready_on()["c0"].iter().cloned().collect();
+    give_notice(&api, &hosts[0], now().plus_seconds(20));
+    give_notice(&api, &hosts[1], now().plus_seconds(120));
+    // What is said again, or later than it stands, changes nothing.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut operator = walras.bus("operator").await.with_placement();
+        for id in ["again", "late"] {
+            let notice = json!({ "type": "NoticeHost", "id": id, "host": hosts[1],
+                "gone_at": now().plus_seconds(240) });
+            let told = operator.say(serde_json::to_vec(&notice).unwrap(), 1).await;
+            assert_eq!(told[0]["type"], "Accepted", "{told:?}");
+        }
+    });
+    for host in &hosts {
+        until_within(PATIENCE, || is_left(&api, host));
+    }
+    until_within(PATIENCE, || all_ready(&walras, 4));
+    let (third, _) = fullest(&api);
+    give_notice(&api, &third, now().plus_micros(-60_000_000));
+    until_within(PATIENCE, || is_left(&api, &third));
+    until_within(PATIENCE, || all_ready(&walras, 4));
+    let fewest = endpoints.fewest();
+    assert!(fewest.values().all(|fewest| *fewest >= 1), "a plane had no endpoint: {fewest:?}");
+}
+
+#[test]
+fn planes_leave_a_host_before_it_goes_and_outlive_one_that_dies() {
+    let Some(walras) = Walras::start_as(CONFIGURATION) else { return };
+    let api = Api::of_file(walras.kubeconfig("main"));
+    make(&walras, PLANES);
     let (host, carried) = fullest(&api);
     let endpoints = Endpoints::watch(&api);
     let untouched: BTreeMap<String, Value> =
         api.planes().into_iter().filter(|(name, _)| !api.ready_on()[name].contains(&host)).collect();
 
     let gone_at = now().plus_seconds(NOTICE_SECONDS);
-    let notice = json!({ "metadata": { "annotations": { "walras.dev/gone-at": gone_at } } });
-    api.merge(&format!("/api/v1/nodes/{host}"), &notice);
+    give_notice(&api, &host, gone_at);
     until_within(PATIENCE, || api.ready_on().values().all(|hosts| !hosts.contains(&host)).then_some(()));
-    until_within(PATIENCE, || all_ready(&walras));
+    until_within(PATIENCE, || all_ready(&walras, PLANES));
     assert!(now() < gone_at, "{carried} planes took longer than the notice");
     let fewest = endpoints.fewest();
     assert!(fewest.values().all(|fewest| *fewest >= 1), "a plane had no endpoint: {fewest:?}");
@@ -93,7 +140,7 @@ fn planes_leave_a_host_before_it_goes_and_outlive_one_that_dies() {
         let ready = api.ready_on();
         ready.values().all(|hosts| hosts.len() == 2 && !hosts.contains(&host)).then_some(())
     });
-    until_within(PATIENCE, || all_ready(&walras));
+    until_within(PATIENCE, || all_ready(&walras, PLANES));
     let fewest = endpoints.fewest();
     assert!(fewest.values().all(|fewest| *fewest >= 1), "a plane had no endpoint: {fewest:?}");
 }
