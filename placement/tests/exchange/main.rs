@@ -338,7 +338,7 @@ impl World {
     fn settle(&mut self) {
         for _ in 0..4 {
             for _ in 0..10_000 {
-                if !(0..3).map(|way| self.arrives(way)).fold(false, |any, has| any || has) {
+                if !self.something_arrives() {
                     break;
                 }
             }
@@ -412,8 +412,17 @@ fn a_departure_moves_who_stays_and_ends_who_loses() {
 }
 
 impl World {
+    /// Lets a message arrive on every way, and says whether there was one.
+    fn something_arrives(&mut self) -> bool {
+        let mut has_any = false;
+        for way in 0..3 {
+            has_any |= self.arrives(way);
+        }
+        has_any
+    }
+
     fn settle_messages(&mut self) {
-        while (0..3).map(|way| self.arrives(way)).fold(false, |any, has| any || has) {}
+        while self.something_arrives() {}
     }
 
     fn serving(&self) -> Vec<String> {
