@@ -126,6 +126,7 @@ fn orders() -> Vec<Golden> {
     vec![golden("placement-orders", "", "all", &letter)]
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn commands() -> Vec<Golden> {
     use PlacementCommand as C;
     let create = |terms| {
@@ -236,6 +237,7 @@ fn risks() -> Happened {
     risks.into_iter().map(|(name, risk)| (name, PlacementEvent::PlaneAtRisk { plane: 9, risk })).collect()
 }
 
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn events() -> Vec<Golden> {
     use PlacementEvent as E;
     let refusal = Refusal::new(RefusalReason::Unknown, "cluster", "prod", "no such cluster is known");
