@@ -182,9 +182,17 @@ impl Servers {
                     self.displaced.insert(key);
                 }
             }
-            Some(Lease { gone_at: Some(_), is_lost: false, .. }) => drop(self.unserved.insert(key)),
+            // Whether others serve it is theirs to say.
+            Some(&Lease { gone_at: Some(_), is_lost: false, market, .. }) if self.serves(market) => {
+                self.unserved.insert(key);
+            }
             _ => self.wait(key),
         }
+    }
+
+    /// Whether hypervisors ever offered servers of a market here.
+    fn serves(&self, market: Ord) -> bool {
+        self.offers.keys().any(|&(_, of)| of == market)
     }
 
     fn release(&mut self, key: LeaseKey) {

@@ -164,12 +164,21 @@ fn a_notice_taken_back_while_its_server_goes_displaces_the_lease() {
 #[test]
 fn a_lease_with_notice_and_no_server_is_over_at_once() {
     let mut desk = Desk::new();
+    desk.offers("h1", &["a"]);
+    desk.bid(1, "acme");
+    desk.awards(1, 1, 2);
+    assert_eq!(desk.change("Noticed", 2, Some(30)), ["bids main 4", "unserved 2"]);
+    // Taken back before the exchange heard: it waits again.
+    assert_eq!(desk.change("Withdrawn", 2, None), ["bids main 5"]);
+    assert_eq!(desk.offers("h2", &["b"])[2..], ["server 2 serves 2"]);
+}
+
+#[test]
+fn of_leases_in_markets_that_others_serve_nothing_is_said() {
+    let mut desk = Desk::new();
     desk.bid(1, "acme");
     desk.awards(1, 1, 1);
-    assert_eq!(desk.change("Noticed", 1, Some(30)), ["bids main 4", "unserved 1"]);
-    // Taken back before the exchange heard: it waits again.
-    assert_eq!(desk.change("Withdrawn", 1, None), ["bids main 5"]);
-    assert_eq!(desk.offers("h1", &["a"])[2..], ["server 1 serves 1"]);
+    assert_eq!(desk.change("Noticed", 1, Some(30)), ["bids main 4"]);
 }
 
 #[test]
