@@ -92,6 +92,9 @@ impl Permissions {
             self.publish.push(layout::commands_from(Role::Gateway.token(), principal));
             // Not what parties ask there, in whose name a question is longer: join secrets are none of its business.
             self.publish.push(layout::short_queries(ServiceRole::Controlplane.token()));
+            // Where a tenant is told, and with which key, is for the tenant, whose token only a gateway checks.
+            self.publish.push(layout::queries(ServiceRole::Webhook.token()));
+            self.publish.push(layout::queries(layout::WEBHOOK_SECRETS));
             self.publish.extend(read_stream(layout::ANSWER_STREAM));
             self.subscribe.push(layout::answers(principal));
             return;
@@ -110,6 +113,8 @@ impl Permissions {
             self.subscribe.push(layout::queries(layout::TRANSCRIPTS));
         }
         if role == ServiceRole::Webhook {
+            // What is to be told, and to whom, is asked of who runs the machine, which may be another process.
+            self.publish.push(layout::queries(machine));
             self.subscribe.push(layout::queries(layout::WEBHOOK_SECRETS));
         }
         self.subscribe.push(layout::queries(machine));

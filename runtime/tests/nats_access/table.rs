@@ -49,6 +49,8 @@ pub(crate) const PUBLISH: &[(&str, &str)] = &[
     ("walras.v1.query.placement.main.state", "MPCG"),
     ("walras.v1.query.transcript.main.state", "MPCG"),
     ("walras.v1.query.controlplane.main.kubeconfig", "G"),
+    ("walras.v1.query.webhook.main.due", "MG"),
+    ("walras.v1.query.webhook-secret.main.secret", "G"),
     ("walras.v1.query.other.main.state", ""),
     ("walras.v1.query.controlplane.main.join-secret.hypervisor.h1", "H"),
     ("walras.v1.query.controlplane.main.join-secret.hypervisor.h2", ""),
