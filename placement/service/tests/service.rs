@@ -112,14 +112,18 @@ impl World {
         self.bus.publish(&told, &id, &[], Bytes::from(batch.to_string())).await.unwrap();
     }
 
-    /// What a stream holds for a subject once it holds so many messages.
+    /// What a stream holds for a subject once it holds so many messages. A successor may say again what its predecessor
+    /// has said: that counts once.
     async fn messages(&self, stream: &str, filter: &str, count: usize) -> Vec<Value> {
         let mut reader = self.bus.read(stream, filter, None).await.unwrap();
-        let mut found = Vec::new();
+        let mut found: Vec<Value> = Vec::new();
         let read = async {
             while found.len() < count {
                 for delivery in reader.next_batch(16, 1 << 20).await.unwrap() {
-                    found.push(serde_json::from_slice(&delivery.payload).unwrap());
+                    let message = serde_json::from_slice(&delivery.payload).unwrap();
+                    if !found.contains(&message) {
+                        found.push(message);
+                    }
                 }
             }
         };
