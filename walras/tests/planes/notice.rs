@@ -15,7 +15,7 @@ const CONFIGURATION: &str = r#"
 markets = [{ region = "oak", class = "gp.small", reserve = "0.002" }]
 
 [placement.sites.main]
-rules = { moves_max = 16, surge_reserve_permille = 0 }
+rules = { moves_max = 16 }
 
 [gateway]
 requests_per_second = 500
