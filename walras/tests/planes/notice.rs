@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::kubernetes::{Api, Endpoints};
 use super::process::{Walras, until_within};
 
-/// One host for most, so that it carries many planes.
+/// Many moves at once.
 const CONFIGURATION: &str = r#"
 [market.exchanges.main]
 markets = [{ region = "oak", class = "gp.small", reserve = "0.002" }]
@@ -21,8 +21,8 @@ rules = { moves_max = 16 }
 requests_per_second = 500
 burst = 1000
 "#;
-/// Planes of two replicas, as many as make one host of six carry forty of their replicas.
-const PLANES: usize = 60;
+/// Planes of two replicas: six hosts hold them all, with their reserve, when one has left and another has died.
+const PLANES: usize = 40;
 /// How long the host has left, in seconds.
 const NOTICE_SECONDS: u32 = 300;
 /// How long a part of this may take.
